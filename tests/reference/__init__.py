@@ -1,0 +1,1 @@
+"""The papers' formulas, written slowly and plainly, to compare against."""

@@ -1,0 +1,1 @@
+"""Language models behind one face. `base` is the protocol, the others each wrap one library."""

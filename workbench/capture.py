@@ -1,0 +1,182 @@
+"""Run texts through a model and write what its sites held into the store."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from store import Prompt, Recorded, Run, Site, Store, TokenRows
+from workbench import engine
+from workbench.artifacts import code_version
+from workbench.backends.hf import HFBackend
+from workbench.batch import Batch
+from workbench.plan import Step, Where
+
+TOKENS_PER_BATCH = 4096
+"""Padded tokens in one forward pass: enough to keep the processor busy, few enough for RAM."""
+
+Progress = Callable[[int, int], None]
+"""Called with the number of prompts done and the number of all prompts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What to keep of a forward pass."""
+
+    sites: tuple[Site, ...]
+    where: Where
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """What a run saw: a lazy view of its rows in the store."""
+
+    recorded: Recorded
+    spec: Any
+
+    @property
+    def run(self) -> Run:
+        """The provenance of these activations."""
+        return self.recorded.run
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The captured sites."""
+        return tuple(self.recorded.sites)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Where each prompt's rows begin, and where the last one's end."""
+        return self.recorded.offsets
+
+    def tensor(self, site: str | Site, pos: int | None = None) -> Float[Tensor, "row d"]:
+        """Return a site's activations in the stored dtype, never padded.
+
+        Without `pos` the rows of all prompts follow each other, as `offsets` says. With `pos`
+        there is one row per prompt: an absolute position, or one counted from the end.
+
+        Raises:
+            LookupError: the site was not captured, or a prompt has no such position.
+        """
+        (wanted,) = self.spec.select(site)
+        if wanted not in self.recorded.sites:
+            have = ", ".join(map(str, self.recorded.sites))
+            raise LookupError(f"run {self.run.uuid[:8]} has no {wanted}: it holds {have}")
+        if pos is None:
+            return as_tensor(self.recorded.scan(wanted), self.run.dtype)
+        return as_tensor(self.recorded.gather(wanted, self._rows(pos)), self.run.dtype)
+
+    def table(self) -> pa.Table:
+        """Return one row per captured token: prompt, position, token."""
+        return self.recorded.tokens()
+
+    def _rows(self, pos: int) -> np.ndarray:
+        starts, stops = self.offsets[:-1], self.offsets[1:]
+        if pos < 0:
+            rows, found = stops + pos, stops + pos >= starts
+        else:
+            positions = self.table()["pos"].to_numpy()
+            hits = np.flatnonzero(positions == pos)
+            at = np.searchsorted(hits, starts)
+            rows = hits[np.minimum(at, len(hits) - 1)] if len(hits) else starts
+            found = (rows >= starts) & (rows < stops) & (len(hits) > 0)
+        if not found.all():
+            short = int(np.flatnonzero(~found)[0])
+            raise LookupError(
+                f"prompt {short} has no captured position {pos}: it has "
+                f"{int(stops[short] - starts[short])} rows; choose one that every prompt has"
+            )
+        return rows.astype(np.int64)
+
+
+def capture(
+    backend: HFBackend,
+    store: Store,
+    prompts: Sequence[Prompt],
+    run: Run,
+    wanted: Wanted,
+    progress: Progress | None = None,
+) -> Capture:
+    """Run prompts batch by batch and write the selected rows; the run is sealed at the end.
+
+    Raises:
+        ValueError: a batch has no token that `wanted.where` selects.
+    """
+    widths = {site: backend.spec.width(site) for site in wanted.sites}
+    with store.writer(run, widths) as writer:
+        done = 0
+        for chunk, batch in batches(backend, prompts):
+            writer.add(*_rows(backend, batch, wanted, run.dtype), chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, len(prompts))
+    return Capture(store.read(run.uuid), backend.spec)
+
+
+def new_run(backend: HFBackend, wanted: Wanted, *, name: str | None, dtype: str, why: str) -> Run:
+    """Describe a run about to start."""
+    return Run(
+        name=name,
+        fingerprint=backend.spec.fingerprint,
+        dtype=dtype,
+        model_dtype=str(backend.model.dtype).removeprefix("torch."),
+        code_version=code_version(),
+        why=why,
+        config={"at": [str(site) for site in wanted.sites], "where": str(wanted.where)},
+    )
+
+
+def batches(
+    backend: HFBackend, prompts: Sequence[Prompt]
+) -> Iterator[tuple[Sequence[Prompt], Batch]]:
+    """Cut prompts, in order, into batches of a bounded number of padded tokens."""
+    lengths = backend.encode([prompt.text for prompt in prompts]).lengths.tolist()
+    start, longest = 0, 0
+    for i, length in enumerate(lengths):
+        longest = max(longest, length)
+        if i > start and longest * (i + 1 - start) > TOKENS_PER_BATCH:
+            yield _cut(backend, prompts[start:i])
+            start, longest = i, length
+    yield _cut(backend, prompts[start:])
+
+
+def _cut(backend: HFBackend, chunk: Sequence[Prompt]) -> tuple[Sequence[Prompt], Batch]:
+    return chunk, backend.encode([prompt.text for prompt in chunk])
+
+
+def _rows(
+    backend: HFBackend, batch: Batch, wanted: Wanted, dtype: str
+) -> tuple[dict[Site, np.ndarray], TokenRows]:
+    """Run one batch and return the selected rows of each site, and which tokens they are."""
+    step = Step(positions=batch.positions, mask=batch.mask, n_prompt=batch.lengths, full=False)
+    chosen = wanted.where.mask(step)
+    if not chosen.any():
+        raise ValueError(f"nothing to capture: no token is among {wanted.where}; widen where=")
+    reads = engine.run(backend, batch, reads=wanted.sites).reads
+    ids = batch.tokens[chosen].cpu().numpy()
+    rows = TokenRows(
+        prompt=chosen.nonzero()[:, 0].cpu().numpy(),
+        pos=batch.positions[chosen].cpu().numpy(),
+        token_id=ids,
+        token_str=backend.pieces(ids.tolist()),
+    )
+    return {site: as_array(reads[site][chosen], dtype) for site in wanted.sites}, rows
+
+
+def as_array(x: Float[Tensor, "row d"], dtype: str) -> np.ndarray:
+    """Turn a tensor into the array the store keeps; bf16 goes as its bits."""
+    if dtype == "bf16":
+        return x.to(torch.bfloat16).contiguous().view(torch.uint16).cpu().numpy()
+    return x.to(torch.float16 if dtype == "f16" else torch.float32).cpu().numpy()
+
+
+def as_tensor(x: np.ndarray, dtype: str) -> Float[Tensor, "row d"]:
+    """Turn what the store gives into a tensor of the stored dtype."""
+    # A memory map is read-only, and torch has no read-only tensors.
+    tensor = torch.from_numpy(x if x.flags.writeable else x.copy())
+    return tensor.view(torch.bfloat16) if dtype == "bf16" else tensor
