@@ -86,18 +86,17 @@ def controls(
 
     Random directions are Gaussian; shuffled ones have the vector's own values in another order.
     """
+    # In a fixed order of sites, whatever order a file gave them in: one seed, one control.
+    own = {site: vector.directions[site] for site in sorted(vector.sites, key=engine.site_order)}
     out = {}
     for i in range(n_random):
         draw = torch.Generator().manual_seed(1000 * seed + i)
-        out[f"random {i}"] = vector.like(
-            {site: _gaussian(v, draw) for site, v in vector.directions.items()}, f"random {i}"
-        )
+        made = {site: _gaussian(v, draw) for site, v in own.items()}
+        out[f"random {i}"] = vector.like(made, f"random {i}")
     for i in range(n_shuffled):
         draw = torch.Generator().manual_seed(1000 * seed + 500 + i)
-        shuffled = {
-            site: v[torch.randperm(len(v), generator=draw)] for site, v in vector.directions.items()
-        }
-        out[f"shuffled {i}"] = vector.like(shuffled, f"shuffled {i}")
+        made = {site: v[torch.randperm(len(v), generator=draw)] for site, v in own.items()}
+        out[f"shuffled {i}"] = vector.like(made, f"shuffled {i}")
     return {**out, "sign-flipped": -vector}
 
 

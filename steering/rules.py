@@ -8,32 +8,33 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
+from torch.linalg import vector_norm
 
-Rule = Callable[
-    [Float[Tensor, "*rows d"], Float[Tensor, " d"], float | Float[Tensor, ""]],
-    Float[Tensor, "*rows d"],
-]
+SMALLEST = 1e-30
+"""Norms below it count as it, so that what is zero stays zero."""
+
+Rule = Callable[[Float[Tensor, "*rows d"], Float[Tensor, " d"], float], Float[Tensor, "*rows d"]]
 
 
 def add(
-    x: Float[Tensor, "*rows d"], v: Float[Tensor, " d"], strength: float | Float[Tensor, ""]
+    x: Float[Tensor, "*rows d"], v: Float[Tensor, " d"], strength: float
 ) -> Float[Tensor, "*rows d"]:
     """Add `strength · v`; the strength multiplies the direction as it is (unit: raw)."""
-    return x + (strength * v).to(x.dtype)
+    return torch.add(x, v.to(x.dtype), alpha=strength)
 
 
 def add_relative(
-    x: Float[Tensor, "*rows d"], v: Float[Tensor, " d"], strength: float | Float[Tensor, ""]
+    x: Float[Tensor, "*rows d"], v: Float[Tensor, " d"], strength: float
 ) -> Float[Tensor, "*rows d"]:
     """Add `strength · ‖x‖ · v̂`; the strength is in multiples of each token's own norm."""
-    wide = _wide(x)
-    step = strength * wide.norm(dim=-1, keepdim=True)
-    return (wide + step * normalize(v.to(wide.dtype), dim=-1)).to(x.dtype)
+    wide, unit = _wide(x, v)
+    return torch.addcmul(wide, vector_norm(wide, dim=-1, keepdim=True), unit, value=strength).to(
+        x.dtype
+    )
 
 
 def icv(
-    x: Float[Tensor, "*rows d"], v: Float[Tensor, " d"], strength: float | Float[Tensor, ""]
+    x: Float[Tensor, "*rows d"], v: Float[Tensor, " d"], strength: float
 ) -> Float[Tensor, "*rows d"]:
     """Turn x towards v and keep its norm: `x′ = ‖x‖ · normalize(x/‖x‖ + λ(1 + max(0, −cos)) v̂)`.
 
@@ -41,11 +42,13 @@ def icv(
     the strength is λ, dimensionless. The factor doubles the push where x points away from v; it is
     in the code and not in the paper. A zero x stays zero.
     """
-    wide = _wide(x)
-    unit = normalize(v.to(wide.dtype), dim=-1)
-    away = (-cosine_similarity(wide, unit, dim=-1)).clamp(min=0).unsqueeze(-1)
-    pushed = normalize(wide, dim=-1) + strength * (1 + away) * unit
-    return (wide.norm(dim=-1, keepdim=True) * normalize(pushed, dim=-1)).to(x.dtype)
+    wide, unit = _wide(x, v)
+    norm = vector_norm(wide, dim=-1, keepdim=True)
+    # The formula times ‖x‖, which saves dividing every token by its norm and back.
+    push = norm - (wide @ unit).clamp(max=0).unsqueeze(-1)
+    pushed = torch.addcmul(wide, push, unit, value=strength)
+    scale = norm / vector_norm(pushed, dim=-1, keepdim=True).clamp(min=SMALLEST)
+    return (pushed * scale).to(x.dtype)
 
 
 def by_name() -> dict[str, Rule]:
@@ -58,5 +61,10 @@ def unit_of(rule: str) -> str:
     return {"add": "raw", "add_relative": "multiples of the norm", "icv": "λ"}[rule]
 
 
-def _wide(x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def _wide(
+    x: Float[Tensor, "*rows d"], v: Float[Tensor, " d"]
+) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, " d"]]:
+    """Return x in float32 or better, and v in the same with norm 1."""
+    wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    v = v.to(wide.dtype)
+    return wide, v / vector_norm(v).clamp(min=SMALLEST)

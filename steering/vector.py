@@ -1,8 +1,8 @@
 """SteeringVector: one direction per site, a rule, a strength, and the tokens it acts on."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from store import Fingerprint, Site
 from workbench.artifacts import same_model
 from workbench.backends.base import ModelSpec
 from workbench.plan import Phase, Step, Where
+
+LARGEST = float(torch.finfo(torch.float32).max)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +48,8 @@ class SteeringVector:
             raise ValueError("a steering vector needs a direction for at least one site")
         if self.rule not in rules.by_name():
             raise ValueError(f"no rule {self.rule!r}: there are {', '.join(rules.by_name())}")
-        if not math.isfinite(self.strength):
+        # Also refuses what float32 cannot hold; "not <=" refuses NaN.
+        if not abs(self.strength) <= LARGEST:
             raise ValueError(
                 f"strength {self.strength} is no finite number: give one in units of "
                 f"{rules.unit_of(self.rule)}"
@@ -74,10 +77,16 @@ class SteeringVector:
         """Return the edited activations; `x` itself at strength 0, so that nothing changes."""
         if self.strength == 0:
             return x
-        v = self.directions[site].to(x.device)
-        # Linear in the direction for every rule, so that sums of vectors mean sums of pushes.
-        scale = v.norm() if self.rule != "add" else 1.0
-        return rules.by_name()[self.rule](x, v, self.strength * scale)
+        rule, lengths = self._ready
+        return rule(x, self.directions[site].to(x.device), self.strength * lengths[site])
+
+    @cached_property
+    def _ready(self) -> tuple[rules.Rule, Mapping[Site, float]]:
+        """What every step needs: the rule, and by how much a direction's norm multiplies."""
+        # All rules are made linear in the direction, so that sums of vectors are sums of pushes.
+        given = self.rule == "add"
+        lengths = {site: 1.0 if given else float(v.norm()) for site, v in self.directions.items()}
+        return rules.by_name()[self.rule], lengths
 
     def check(self, spec: ModelSpec) -> None:
         """Check, before any compute, that it fits a model.

@@ -66,7 +66,8 @@ def test_controls_have_the_vectors_norm_at_every_site_and_no_other_likeness() ->
             assert same and not torch.equal(control.directions[SITE], v.directions[SITE])
     assert torch.equal(made["sign-flipped"].directions[SITE], v.directions[SITE])
     assert made["sign-flipped"].strength == -v.strength
-    again = controls(v, n_random=5, n_shuffled=3)
+    turned = v.like(dict(reversed(v.directions.items())), "the same in another order")
+    again = controls(turned, n_random=5, n_shuffled=3)
     assert all(torch.equal(made[k].directions[SITE], again[k].directions[SITE]) for k in made)
     other = controls(v, n_random=5, n_shuffled=3, seed=1)
     assert not torch.equal(made["random 0"].directions[SITE], other["random 0"].directions[SITE])

@@ -59,7 +59,7 @@ def test_sums_without_meaning_are_refused_and_the_list_is_suggested() -> None:
         vector(0) + 3
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e39])
 def test_a_strength_or_direction_that_is_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="no finite number"):
         bad * vector()

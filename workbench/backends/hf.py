@@ -37,6 +37,10 @@ class HFBackend:
         Raises:
             ValueError: there is no text, a text has no tokens, or one exceeds the context.
         """
+        return self.batch(self.tokenize(texts))
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Turn texts into token ids and check that each fits the context; raises as `encode`."""
         if not texts:
             raise ValueError("no prompts: the list is empty; give at least one text")
         rows = self.tokenizer(list(texts))["input_ids"]
@@ -47,6 +51,10 @@ class HFBackend:
                     f"prompt {i} has {len(row)} tokens: the context of {self.spec.name} is "
                     f"{limit}; shorten it or split it"
                 )
+        return rows
+
+    def batch(self, rows: Sequence[Sequence[int]]) -> Batch:
+        """Pad rows of token ids and put them where the model is."""
         return Batch.pad(rows, pad_id=self.pad_id).to(self.device)
 
     @property

@@ -96,17 +96,14 @@ class Taps:
                     handle.remove()
                 self._handles.clear()
 
-    def _run(self, site: Site, x: Tensor) -> Tensor:
-        edits = self._edits.get(None)
-        if not edits or site not in edits:
-            return x
+    def _run(self, site: Site, fns: tuple[Edit, ...], x: Tensor) -> Tensor:
         step = self._step.get(None)
         if step is None or step.mask.shape != x.shape[:2]:
             raise RuntimeError(
                 f"{site} was run outside a forward pass of the whole model: call the model itself, "
                 "not one of its modules, while something is attached"
             )
-        for fn in edits[site]:
+        for fn in fns:
             x = fn(x, step)
         return x
 
@@ -123,10 +120,18 @@ class Taps:
             self._after(block.get_submodule(row.mlp_out), Site("mlp_out", layer))
             self._after(block, Site("resid_post", layer))
 
+    # The two hooks run for every module at every step, also when nothing is attached: what is
+    # looked up there is looked up once, here.
+
     def _after(self, module: nn.Module, site: Site) -> None:
+        edits = self._edits.get
+
         def hook(_: nn.Module, __: Any, output: Any) -> Any:
+            active = edits(None)
+            if active is None or (fns := active.get(site)) is None:
+                return None
             x = output[0] if isinstance(output, tuple) else output
-            y = self._run(site, x)
+            y = self._run(site, fns, x)
             if y is x:
                 return None
             return (y, *output[1:]) if isinstance(output, tuple) else y
@@ -134,9 +139,14 @@ class Taps:
         self._handles.append(module.register_forward_hook(hook))
 
     def _before(self, module: nn.Module, site: Site) -> None:
+        edits = self._edits.get
+
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            active = edits(None)
+            if active is None or (fns := active.get(site)) is None:
+                return None
             x = args[0] if args else kwargs["hidden_states"]
-            y = self._run(site, x)
+            y = self._run(site, fns, x)
             if y is x:
                 return None
             return ((y, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": y})
@@ -194,9 +204,13 @@ def _step(
     positions = seen.sum(1, keepdim=True) - 1 if width == 1 else seen.cumsum(1)[:, past:] - 1
     mask = seen[:, past:]
     if expected is not None:
-        n_prompt = expected.n_prompt.repeat_interleave(batch // expected.n_prompt.shape[0])
+        n_prompt = expected.n_prompt
+        if len(n_prompt) != batch:
+            n_prompt = n_prompt.repeat_interleave(batch // len(n_prompt))
         if past and fed.ndim == 2:
-            mask = mask & ~(torch.isin(fed, expected.stop) & (positions >= n_prompt[:, None]))
+            # Two or three numbers: comparing beats torch.isin by far.
+            ended = (fed[..., None] == expected.stop).any(-1)
+            mask = mask & ~(ended & (positions >= n_prompt[:, None]))
     else:
         n_prompt = before.n_prompt if past and before is not None else seen.sum(1)
     full = bool(mask.all())
