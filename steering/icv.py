@@ -41,6 +41,10 @@ class ICV:
     keep_punctuation: bool = True
     """False deletes ASCII punctuation from both texts first, as the released code does."""
 
+    def __post_init__(self) -> None:
+        if self.components < 0:
+            raise ValueError(f"components={self.components}: give 0 for the mean alone, or more")
+
     @classmethod
     def released(cls) -> "ICV":
         """Return the recipe of the released code: read after blocks, write after MLPs."""

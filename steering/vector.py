@@ -121,11 +121,8 @@ class SteeringVector:
     def __add__(self, other: Any) -> "SteeringVector":
         if not isinstance(other, SteeringVector):
             return NotImplemented
-        if (self.rule, self.where, self.fingerprint) != (
-            other.rule,
-            other.where,
-            other.fingerprint,
-        ):
+        alike = self.rule == other.rule and self.where == other.where
+        if not alike or not _same(self.fingerprint, other.fingerprint):
             raise ValueError(
                 f"{self} and {other} differ in rule, tokens or model, so their sum has no "
                 "meaning: pass a list, steer=[a, b], and they act in that order"
@@ -193,3 +190,9 @@ class SteeringVector:
             norms={Site.parse(site): norm for site, norm in settings["norms"].items()},
             notes=settings["notes"],
         )
+
+
+def _same(one: Fingerprint | None, other: Fingerprint | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return same_model(one, other)

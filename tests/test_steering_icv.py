@@ -140,6 +140,8 @@ def test_steering_changes_the_logits_by_exactly_what_the_formula_says() -> None:
 
 def test_bad_pairs_and_sites_are_refused(open_tiny: Callable[..., Session]) -> None:
     lab = open_tiny()
+    with pytest.raises(ValueError, match="components=-1"):
+        ICV(components=-1)
     with pytest.raises(ValueError, match="no pairs"):
         ICV().fit(lab, [])
     with pytest.raises(ValueError, match="look the same"):

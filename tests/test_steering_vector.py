@@ -51,6 +51,19 @@ def test_sums_of_different_sites_act_at_both(open_tiny: Callable[..., Session]) 
     torch.testing.assert_close(logits(lab, 2 * first + 2 * second), logits(lab, 2 * v))
 
 
+def test_vectors_of_one_model_add_up_under_whatever_name_it_was_opened(
+    open_tiny: Callable[..., Session],
+) -> None:
+    own = open_tiny().backend.spec.fingerprint
+    v, w = vector(fingerprint=own), vector(1, fingerprint=replace(own, model="another path"))
+    expected = v.directions[ONE] + w.directions[ONE]
+    torch.testing.assert_close((v + w).directions[ONE], expected)
+    with pytest.raises(ValueError, match="differ in rule, tokens or model"):
+        v + vector(1, fingerprint=replace(own, weights_hash="other"))
+    with pytest.raises(ValueError, match="differ in rule, tokens or model"):
+        v + vector(1)
+
+
 def test_sums_without_meaning_are_refused_and_the_list_is_suggested() -> None:
     for other in (vector(1, rule="icv"), vector(1, where=Where(start=3))):
         with pytest.raises(ValueError, match=r"steer=\[a, b\]"):
@@ -59,10 +72,11 @@ def test_sums_without_meaning_are_refused_and_the_list_is_suggested() -> None:
         vector(0) + 3
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e39])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_strength_or_direction_that_is_not_finite_is_refused(bad: float) -> None:
-    with pytest.raises(ValueError, match="no finite number"):
-        bad * vector()
+    for strength in (bad, -bad, 1e39):
+        with pytest.raises(ValueError, match="no finite number"):
+            strength * vector()
     with pytest.raises(ValueError, match="resid_post.1 has values that are not finite"):
         SteeringVector(directions={ONE: torch.full((4,), bad)})
 

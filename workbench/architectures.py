@@ -105,9 +105,13 @@ def missing(model: nn.Module, row: Architecture) -> tuple[str, ...]:
     absent = tuple(path for path in outer if not has(model, path))
     if absent:
         return absent
-    block = next(model.get_submodule(row.blocks).children())
+    blocks = dict(model.get_submodule(row.blocks).named_children())
     inner = (row.attn_out, row.attn_project, row.mlp_out, row.mlp_project)
-    return tuple(f"{row.blocks}.0.{path}" for path in inner if not has(block, path))
+    absent = tuple(
+        f"{row.blocks}.{i}.{path}"
+        for i, block in blocks.items() for path in inner if not has(block, path)
+    )  # fmt: skip
+    return absent if blocks else (f"{row.blocks}.0",)
 
 
 def has(module: nn.Module, path: str) -> bool:

@@ -47,15 +47,20 @@ def resolve(name: str, allowed: tuple[str, ...] = ("steering", "probes")) -> Any
     Raises:
         LookupError: the name points elsewhere, or at nothing.
     """
-    if not re.fullmatch(rf"({'|'.join(allowed)})(\.[a-z_]+)*:[A-Za-z]+", name):
+    if not re.fullmatch(rf"({'|'.join(allowed)})(\.[a-z][a-z_]*)*:[A-Za-z]+", name):
         raise LookupError(
             f"{name!r} is not allowed: names look like {allowed[0]}:ICV and lie in "
             f"{', '.join(allowed)}"
         )
     try:
-        return pkgutil.resolve_name(name)
+        found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError) as error:
         raise LookupError(f"there is no {name}: {error}") from error
+    # What a module has merely imported, such as torch, is reachable under its name too.
+    home = getattr(found, "__module__", "")
+    if home.split(".")[0] not in allowed:
+        raise LookupError(f"{name!r} is not allowed: it is not defined in {', '.join(allowed)}")
+    return found
 
 
 def record(name: str, value: Savable) -> tuple[Artifact, Mapping[str, np.ndarray]]:

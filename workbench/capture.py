@@ -62,8 +62,14 @@ class Capture:
 
         Raises:
             LookupError: the site was not captured, or a prompt has no such position.
+            ValueError: the text names several sites.
         """
-        (wanted,) = self.spec.select(site)
+        wanted, *others = self.spec.select(site)
+        if others:
+            raise ValueError(
+                f"{site} names {1 + len(others)} sites, and a tensor holds one: ask for them one "
+                f"by one, as in {wanted}"
+            )
         if wanted not in self.recorded.sites:
             have = ", ".join(map(str, self.recorded.sites))
             raise LookupError(f"run {self.run.uuid[:8]} has no {wanted}: it holds {have}")
@@ -105,16 +111,19 @@ def capture(
     """Run prompts batch by batch and write the selected rows; the run is sealed at the end.
 
     Raises:
-        ValueError: a batch has no token that `wanted.where` selects.
+        ValueError: a text has no tokens or too many, or `wanted.where` selects none of any text.
     """
     widths = {site: backend.spec.width(site) for site in wanted.sites}
+    # What the texts can be refused for comes before the run, so that no failed run is left behind.
+    tokens = backend.tokenize([prompt.text for prompt in prompts])
+    parts = list(_chunks([len(row) for row in tokens]))
+    _require_some(backend, [tokens[part] for part in parts], wanted.where)
     with store.writer(run, widths) as writer:
-        done = 0
-        for chunk, batch in batches(backend, prompts):
-            writer.add(*_rows(backend, batch, wanted, run.dtype), chunk)
-            done += len(chunk)
+        for part in parts:
+            batch = backend.batch(tokens[part])
+            writer.add(*_rows(backend, batch, wanted, run.dtype), prompts[part])
             if progress is not None:
-                progress(done, len(prompts))
+                progress(part.stop, len(prompts))
     return Capture(store.read(run.uuid), backend.spec)
 
 
@@ -131,32 +140,39 @@ def new_run(backend: HFBackend, wanted: Wanted, *, name: str | None, dtype: str,
     )
 
 
-def batches(
-    backend: HFBackend, prompts: Sequence[Prompt]
-) -> Iterator[tuple[Sequence[Prompt], Batch]]:
+def _require_some(
+    backend: HFBackend, chunks: Sequence[Sequence[Sequence[int]]], where: Where
+) -> None:
+    """Check that some token of some prompt is selected; stops at the first."""
+    if not any(where.mask(_whole(backend.batch(rows))).any() for rows in chunks):
+        longest = max(len(row) for rows in chunks for row in rows)
+        raise ValueError(
+            f"nothing to capture: no token is among {where}, and the longest text has {longest}; "
+            "widen where="
+        )
+
+
+def _chunks(lengths: Sequence[int]) -> Iterator[slice]:
     """Cut prompts, in order, into batches of a bounded number of padded tokens."""
-    lengths = backend.encode([prompt.text for prompt in prompts]).lengths.tolist()
     start, longest = 0, 0
     for i, length in enumerate(lengths):
         longest = max(longest, length)
         if i > start and longest * (i + 1 - start) > TOKENS_PER_BATCH:
-            yield _cut(backend, prompts[start:i])
+            yield slice(start, i)
             start, longest = i, length
-    yield _cut(backend, prompts[start:])
+    yield slice(start, len(lengths))
 
 
-def _cut(backend: HFBackend, chunk: Sequence[Prompt]) -> tuple[Sequence[Prompt], Batch]:
-    return chunk, backend.encode([prompt.text for prompt in chunk])
+def _whole(batch: Batch) -> Step:
+    """Return the step in which whole prompts are fed."""
+    return Step(positions=batch.positions, mask=batch.mask, n_prompt=batch.lengths, full=False)
 
 
 def _rows(
     backend: HFBackend, batch: Batch, wanted: Wanted, dtype: str
 ) -> tuple[dict[Site, np.ndarray], TokenRows]:
     """Run one batch and return the selected rows of each site, and which tokens they are."""
-    step = Step(positions=batch.positions, mask=batch.mask, n_prompt=batch.lengths, full=False)
-    chosen = wanted.where.mask(step)
-    if not chosen.any():
-        raise ValueError(f"nothing to capture: no token is among {wanted.where}; widen where=")
+    chosen = wanted.where.mask(_whole(batch))
     reads = engine.run(backend, batch, reads=wanted.sites).reads
     ids = batch.tokens[chosen].cpu().numpy()
     rows = TokenRows(
@@ -169,10 +185,22 @@ def _rows(
 
 
 def as_array(x: Float[Tensor, "row d"], dtype: str) -> np.ndarray:
-    """Turn a tensor into the array the store keeps; bf16 goes as its bits."""
+    """Turn a tensor into the array the store keeps; bf16 goes as its bits.
+
+    Raises:
+        ValueError: a finite value is too large for f16.
+    """
     if dtype == "bf16":
         return x.to(torch.bfloat16).contiguous().view(torch.uint16).cpu().numpy()
-    return x.to(torch.float16 if dtype == "f16" else torch.float32).cpu().numpy()
+    if dtype == "f32":
+        return x.float().cpu().numpy()
+    half = x.to(torch.float16)
+    if bool((half.isinf() & x.isfinite()).any()):
+        raise ValueError(
+            f"f16 holds values up to 65504 and these reach {float(x.abs().max()):.3g}: "
+            "store them as bf16 or f32"
+        )
+    return half.cpu().numpy()
 
 
 def as_tensor(x: np.ndarray, dtype: str) -> Float[Tensor, "row d"]:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 import torch.nn as nn
 import xxhash
+from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError
 
 from store import Fingerprint, Store
 from workbench import pocket, selfcheck
@@ -16,6 +18,9 @@ from workbench.backends.base import ModelSpec
 from workbench.backends.hf import HFBackend
 from workbench.backends.taps import PARTS, installed, tap
 from workbench.session import Session
+
+_SIZES = ("num_attention_heads", "hidden_size", "vocab_size")
+"""What a model's config must say; the rest is counted."""
 
 
 def open(
@@ -91,8 +96,8 @@ def _load(
     try:
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(source)
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise LookupError(
             f"no model {name!r}: there is the embedded 'pocket', any local directory with a "
             f"config.json, and any Hugging Face id when the hub can be reached or has it cached "
@@ -117,7 +122,11 @@ def _hooked(
 def _checked(model: nn.Module, tokenizer: Any, name: str, row: Architecture) -> HFBackend:
     absent = missing(model, row)
     if absent:
-        raise LookupError(f"{name} is no {row.family}: it has no {', '.join(absent)}")
+        listed = ", ".join(absent[:4]) + (", …" if len(absent) > 4 else "")
+        raise LookupError(
+            f"{name} is no {row.family}: it has no {listed}; pass architecture=Architecture(...) "
+            "with paths that exist in it"
+        )
     spec = _spec(model, tokenizer, name, row)
     backend = HFBackend(model, tokenizer, spec, tap(model, row))
     try:
@@ -128,14 +137,15 @@ def _checked(model: nn.Module, tokenizer: Any, name: str, row: Architecture) -> 
     return backend
 
 
-def _spec(model: Any, tokenizer: Any, name: str, row: Architecture) -> ModelSpec:
-    config = model.config.get_text_config()
+def _spec(model: nn.Module, tokenizer: Any, name: str, row: Architecture) -> ModelSpec:
+    config = _config(model, name)
     n_heads, d_model = config.num_attention_heads, config.hidden_size
-    block = next(model.get_submodule(row.blocks).children())
+    # Counted, not read from the config: a user may have cut layers off.
+    block, *others = model.get_submodule(row.blocks).children()
     return ModelSpec(
         name=name,
         family=row.family,
-        n_layers=config.num_hidden_layers,
+        n_layers=1 + len(others),
         n_heads=n_heads,
         d_model=d_model,
         d_head=getattr(config, "head_dim", None) or d_model // n_heads,
@@ -145,6 +155,19 @@ def _spec(model: Any, tokenizer: Any, name: str, row: Architecture) -> ModelSpec
         parts=PARTS,
         fingerprint=fingerprint(model, tokenizer, name),
     )
+
+
+def _config(model: Any, name: str) -> Any:
+    """Return the text part of a model's config."""
+    config: Any = getattr(model, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    lacking = [one for one in _SIZES if not hasattr(config, one)]
+    if lacking:
+        raise LookupError(
+            f"{name} does not say its {', '.join(lacking)}: give it a config, as transformers' "
+            "models have, with those attributes"
+        )
+    return config
 
 
 def _inputs(projection: nn.Module) -> int:
@@ -161,13 +184,23 @@ def fingerprint(model: nn.Module, tokenizer: Any, name: str) -> Fingerprint:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         raw = value.detach().to("cpu").contiguous().view(-1).view(torch.uint8)
         digest.update(raw.numpy().data)
-    config = getattr(model, "config", None)
     return Fingerprint(
         model=name,
-        revision=getattr(config, "_commit_hash", None),
+        revision=_revision(name),
         weights_hash=digest.hexdigest(),
         tokenizer_hash=_tokenizer_hash(tokenizer),
     )
+
+
+def _revision(name: str) -> str | None:
+    """Return the commit of a hub id, which is the name of its folder in the local cache."""
+    if name == "pocket" or Path(name).exists():
+        return None
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+    except ValueError:  # no hub id: the name of a class, or a path that is gone
+        return None
+    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
 def _tokenizer_hash(tokenizer: Any) -> str:

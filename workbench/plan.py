@@ -59,8 +59,11 @@ class Where:
                 raise ValueError(
                     f"{name}={value}: positions count from 0; use phase= for places near the end"
                 )
-        if self.start is not None and self.stop is not None and self.start >= self.stop:
-            raise ValueError(f"start={self.start}, stop={self.stop} selects no position")
+        if self.stop is not None and (self.start or 0) >= self.stop:
+            raise ValueError(
+                f"start={self.start}, stop={self.stop} selects no position: stop is exclusive and "
+                "comes after start"
+            )
 
     def mask(self, step: Step) -> Bool[Tensor, "batch pos"]:
         """Select tokens of one step; the step's own mask when everything is selected."""

@@ -112,12 +112,16 @@ class Session:
         Generation keywords go into `generation={}`.
 
         Raises:
-            ValueError: no variant was named.
+            ValueError: no variant was named, or one holds plans for several rows.
         """
         if not variants:
             raise ValueError("nothing to compare: name variants, as in plain=None, mild=0.1 * v")
         options = dict(generation or {})
         plans = {name: as_plan(steer) for name, steer in variants.items()}
+        for plan in plans.values():
+            plan.check_rows(1)
+        if options.get("num_return_sequences", 1) != 1:
+            raise ValueError("a comparison shows one text per variant: generate() returns several")
         rows = Plan(tuple(plan.for_row(0) for plan in plans.values()), per_row=True)
         made = self.generate([prompt] * len(plans), steer=rows, **options)
         return Comparison(dict(zip(plans, made, strict=True)))
@@ -181,13 +185,18 @@ class Session:
             raise ValueError("this session is closed: open the model again with workbench.open()")
 
     def _require_room(self, batch: Batch, options: Mapping[str, Any]) -> None:
-        limit, new = self.backend.spec.n_ctx, options.get("max_new_tokens") or 0
-        longest = int(batch.lengths.max())
-        if limit is not None and longest + new > limit:
-            raise ValueError(
-                f"{longest} prompt tokens and max_new_tokens={new} exceed the context of "
-                f"{self.backend.spec.name}, {limit}: shorten one of them"
-            )
+        limit, longest = self.backend.spec.n_ctx, int(batch.lengths.max())
+        config = options.get("generation_config")
+        # The first of these that is set is the one that transformers goes by.
+        for name, fed in (("max_new_tokens", longest), ("max_length", 0)):
+            given = options.get(name) or getattr(config, name, None)
+            if given and limit is not None and fed + given > limit:
+                raise ValueError(
+                    f"{longest} prompt tokens and {name}={given} exceed the context of "
+                    f"{self.backend.spec.name}, {limit}: shorten one of them"
+                )
+            if given:
+                return
 
     def _generations(
         self,

@@ -46,6 +46,8 @@ class HFBackend:
         rows = self.tokenizer(list(texts))["input_ids"]
         limit = self.spec.n_ctx
         for i, row in enumerate(rows):
+            if not row:
+                raise ValueError(f"prompt {i} has no tokens: give it some text")
             if limit is not None and len(row) > limit:
                 raise ValueError(
                     f"prompt {i} has {len(row)} tokens: the context of {self.spec.name} is "
