@@ -24,10 +24,9 @@ from steering import SteeringVector
 from store import Prompt
 from tests.tiny import tokenizer
 from workbench import Session, engine
-from workbench.capture import Wanted, capture, new_run
-from workbench.plan import Where
+from workbench.capture import TOKENS_PER_BATCH
 
-BATCH, LENGTH, NEW = 8, 128, 64
+BATCH, LENGTH, NEW, TEXTS = 8, 128, 64, 64
 Work = Callable[[], Any]
 
 
@@ -37,11 +36,14 @@ def main(rounds: int = 15) -> None:
     print(f"torch {torch.__version__}, {rounds} rounds, CPU time, one thread")
     for name, config in shapes().items():
         model = AutoModelForCausalLM.from_config(config).eval()
-        with tempfile.TemporaryDirectory() as folder:
-            with workbench.open(model, tokenizer=tokenizer(), store=Path(folder) / "s") as lab:
-                bare = AutoModelForCausalLM.from_config(config).eval()
-                report(f"{name}: forward of {BATCH}x{LENGTH} tokens", forwards(bare, lab), rounds)
-                report(f"{name}: generate {NEW} tokens, batch {BATCH}", generates(bare, lab), rounds)
+        bare = AutoModelForCausalLM.from_config(config).eval()
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            workbench.open(model, tokenizer=tokenizer(), store=Path(folder) / "store") as lab,
+        ):
+            report(f"{name}: forward of {BATCH}x{LENGTH}", forwards(bare, lab), rounds)
+            report(f"{name}: capture of {TEXTS} texts of {LENGTH}", captures(bare, lab), rounds)
+            report(f"{name}: generate {NEW}, batch {BATCH}", generates(bare, lab), rounds)
 
 
 def shapes() -> dict[str, Any]:
@@ -59,24 +61,38 @@ def forwards(bare: Any, lab: Session) -> dict[str, Work]:
     """Give the forward passes to compare; the first one is the bare model."""
     texts = ["x" * LENGTH for _ in range(BATCH)]
     batch, sites = lab.backend.encode(texts), lab.backend.spec.select("resid_post.*")
-    prompts = [Prompt(text=text) for text in texts]
-    wanted = Wanted(sites=sites, where=Where())
     inputs = {"input_ids": batch.tokens, "attention_mask": batch.mask.long()}
 
     def plain() -> None:
         with torch.no_grad():
             bare(**inputs, use_cache=False)
 
-    def stored() -> None:
-        run = new_run(lab.backend, wanted, name=None, dtype="bf16", why="benchmark")
-        capture(lab.backend, lab.store, prompts, run, wanted)
-
     return {
         "bare Hugging Face": plain,
         "bare Hugging Face again (noise)": plain,
         "hooks idle": lambda: engine.run(lab.backend, batch),
         "capture resid_post.* as tensors": lambda: engine.run(lab.backend, batch, reads=sites),
-        "capture resid_post.* into the store": stored,
+    }
+
+
+def captures(bare: Any, lab: Session) -> dict[str, Work]:
+    """Give the capture into a store, and bare passes over the same texts in the same batches."""
+    prompts = [Prompt(text=f"{i:0{LENGTH}}") for i in range(TEXTS)]
+    rows = TOKENS_PER_BATCH // LENGTH
+    batches = [
+        lab.backend.encode([one.text for one in prompts[i : i + rows]])
+        for i in range(0, TEXTS, rows)
+    ]
+
+    def plain() -> None:
+        with torch.no_grad():
+            for batch in batches:
+                bare(input_ids=batch.tokens, attention_mask=batch.mask.long(), use_cache=False)
+
+    return {
+        "bare Hugging Face": plain,
+        "bare Hugging Face again (noise)": plain,
+        "lab.capture resid_post.*, bf16, on disk": lambda: lab.capture(prompts, "resid_post.*", again=True),
     }
 
 

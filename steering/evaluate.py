@@ -156,7 +156,7 @@ def _next_logprobs(
     session: Session, batches: Sequence[Batch], steer: Steer
 ) -> Float[Tensor, "prompt d_vocab"]:
     # Rows are padded on the left, so the last column is each prompt's last token.
-    parts = [engine.run(session.backend, batch, steer).logits[:, -1] for batch in batches]
+    parts = [engine.run(session.backend, batch, steer, keep=1).logits[:, -1] for batch in batches]
     return torch.cat(parts).cpu().double().log_softmax(-1)
 
 

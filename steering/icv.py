@@ -114,7 +114,7 @@ def last_tokens(
     out: dict[Site, list[Tensor]] = {site: [] for site in sites}
     for start in range(0, len(texts), PAIRS_PER_BATCH):
         batch = session.backend.encode(texts[start : start + PAIRS_PER_BATCH])
-        reads = engine.run(session.backend, batch, reads=sites).reads
+        reads = engine.run(session.backend, batch, reads=sites, keep=1).reads
         for site in sites:
             # Rows are padded on the left, so the last column is each text's last token.
             out[site].append(reads[site][:, -1].double())

@@ -303,3 +303,15 @@ def test_a_row_that_ended_early_is_not_touched_while_the_others_go_on(
     assert [len(one.tokens) for one in both] == [3, 8]
     assert [one.tokens for one in both] == [one.tokens for one in alone]
     assert [one.receipt[0].positions for one in both] == [one.receipt[0].positions for one in alone]
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_keeping_some_logits_gives_the_last_ones_and_the_same_reads(
+    open_tiny: Callable[..., Session], family: str
+) -> None:
+    lab = open_tiny(family)
+    batch, site = lab.backend.encode(PROMPTS), Site("resid_post", 2)
+    every = engine.run(lab.backend, batch, reads=[site])
+    last = engine.run(lab.backend, batch, reads=[site], keep=2)
+    torch.testing.assert_close(last.logits, every.logits[:, -2:])
+    assert torch.equal(last.reads[site], every.reads[site])

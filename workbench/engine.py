@@ -109,9 +109,12 @@ def run(
     steer: Steer = None,
     reads: Sequence[Site] = (),
     *,
+    keep: int = 0,
     grad: bool = False,
 ) -> Outcome:
     """Run one forward pass under a plan and return logits, reads and receipts.
+
+    `keep` asks for the logits of the last positions only, which saves most of the unembedding.
 
     Raises:
         LookupError: the model has no such site.
@@ -122,7 +125,7 @@ def run(
         torch.set_grad_enabled(grad),
         attached(backend, steer, reads=reads, n_rows=n_rows) as block,
     ):
-        logits = backend.forward(batch)
+        logits = backend.forward(batch, keep)
     seen = {site: values[0] for site, values in block.reads.items()}
     return Outcome(logits=logits, reads=seen, block=block)
 

@@ -75,8 +75,8 @@ class Backend(Protocol):
         """Turn tokens into text, special tokens left out."""
         ...
 
-    def forward(self, batch: Batch) -> Float[Tensor, "batch pos d_vocab"]:
-        """Run the model once and return its logits."""
+    def forward(self, batch: Batch, keep: int = 0) -> Float[Tensor, "batch kept d_vocab"]:
+        """Run the model once and return the logits of the last `keep` positions, 0 for all."""
         ...
 
     def generate(self, batch: Batch, options: Mapping[str, Any]) -> Int[Tensor, "row pos"]:

@@ -108,13 +108,16 @@ class HFBackend:
         before, whole = self.decode(prompt), self.decode([*prompt, *tokens])
         return whole[len(before) :] if whole.startswith(before) else self.decode(tokens)
 
-    def forward(self, batch: Batch) -> Float[Tensor, "batch pos d_vocab"]:
-        """Run the model once and return its logits."""
+    def forward(self, batch: Batch, keep: int = 0) -> Float[Tensor, "batch kept d_vocab"]:
+        """Run the model once and return the logits of the last `keep` positions, 0 for all."""
+        # A hand-built model need not know the option, so it is passed only when it is asked for.
+        kept = {"logits_to_keep": keep} if keep else {}
         return self.model(
             input_ids=batch.tokens,
             attention_mask=batch.mask.long(),
             position_ids=batch.positions,
             use_cache=False,
+            **kept,
         ).logits
 
     def generate(self, batch: Batch, options: Mapping[str, Any]) -> Int[Tensor, "row pos"]:

@@ -53,7 +53,11 @@ def _section(section: Section, *, with_script: bool) -> str:
     if section.table is not None:
         parts.append(_table(section.table))
     if section.figure is not None:
-        parts.append(section.figure.to_html(full_html=False, include_plotlyjs=with_script))
+        # The tool bar would lie on the legend; it comes when the pointer does.
+        shown = {"displaylogo": False, "displayModeBar": "hover"}
+        parts.append(
+            section.figure.to_html(full_html=False, include_plotlyjs=with_script, config=shown)
+        )
     return "\n".join(parts)
 
 
