@@ -1,9 +1,9 @@
 """What was learned and what was measured, as immutable files: artifacts and result tables."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from store import tensors
+from store import locks, tensors
 from store.errors import NewerFormatError
 from store.files import (
     FileRecord,
@@ -54,7 +54,7 @@ def save(directory: Path, artifact: Artifact, arrays: Mapping[str, np.ndarray]) 
     if (directory / ARTIFACT).exists():
         raise ValueError(f"artifact {artifact.uuid} exists: leave its uuid out to get a new one")
     with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        handle = _begin(directory)
         sync(directory.parent)
     try:
         file = publish(directory / ARRAYS, lambda out: tensors.write(out, head, little))
@@ -64,9 +64,19 @@ def save(directory: Path, artifact: Artifact, arrays: Mapping[str, np.ndarray]) 
         })  # fmt: skip
     except BaseException:
         (directory / ARRAYS).unlink(missing_ok=True)
-        with suppress(OSError):  # not ours alone after all
-            directory.rmdir()
+        directory.rmdir()
         raise
+    finally:
+        os.close(handle)
+
+
+def _begin(directory: Path) -> int:
+    """Hold the artifact's directory, which a killed process may have left half-made."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return locks.make(directory)
+    except FileExistsError:
+        return locks.take(directory)
 
 
 def read(directory: Path) -> tuple[Artifact, FileRecord]:
@@ -81,13 +91,17 @@ def read(directory: Path) -> tuple[Artifact, FileRecord]:
 
 
 def read_arrays(directory: Path, file: FileRecord) -> dict[str, np.ndarray]:
-    """Read an artifact's arrays, checking every byte; raises DamagedError."""
+    """Read an artifact's arrays in their order, checking every byte; raises DamagedError."""
     check_hash(directory, file)
     path = directory / file.name
     try:
-        return load(path.read_bytes())
+        content = path.read_bytes()
+        found = load(content)
     except SafetensorError as error:
         raise damaged(path, str(error)) from error
+    # safetensors gives them in any order; the header has the one they were saved in.
+    head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return {key: found[key] for key in head if key in found}
 
 
 def check_result(con: duckdb.DuckDBPyConnection, kind: str, rows: pa.Table) -> None:
@@ -152,11 +166,13 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def _without_halves(rows: pa.Table) -> pa.Table:
-    """DuckDB has no half type, so such columns become float32."""
-    schema = pa.schema(
-        [
-            field.with_type(pa.float32()) if pa.types.is_float16(field.type) else field
-            for field in rows.schema
-        ]
-    )
-    return rows.cast(schema)
+    """DuckDB has no half type, so such columns become float32, in lists too."""
+    return rows.cast(pa.schema([field.with_type(_whole(field.type)) for field in rows.schema]))
+
+
+def _whole(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_whole(kind.value_type), kind.list_size)
+    return pa.list_(_whole(kind.value_type)) if pa.types.is_list(kind) else kind

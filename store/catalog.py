@@ -6,49 +6,28 @@ over the old one: readers never wait, never see half a refresh, and keep the fil
 
 import logging
 import shutil
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Any
 from uuid import uuid4
 
 import duckdb
-import numpy as np
-from jaxtyping import Float32
+import pyarrow as pa
 
-from store import fold, migrations
+from store import connections, fold, migrations
 from store.changes import Known, find_work, known
 from store.errors import BusyError, UnwritableError
-from store.files import alone, sync, writing
-from store.mapping import Recorded
-from store.vectors import Vectors, find_direction
+from store.files import sync, writing
+from store.locks import alone
+from store.sources import Sources
+from store.vectors import Vectors
 
 logger = logging.getLogger(__name__)
 
 FILE = "catalog.duckdb"
-
-_CLOSED: dict[str, str | bool | int | float | list[str]] = {
-    "python_enable_replacements": "false",
-    "autoload_known_extensions": "false",
-    "autoinstall_known_extensions": "false",
-    "allow_community_extensions": "false",
-    "temp_directory": "",
-}
-
-_LOCKS = ("SET enable_external_access = false", "SET lock_configuration = true")
-
-_VIEW = """
-    CREATE VIEW activation_{d} AS
-    SELECT t.run_id, r.uuid AS run, r.name AS run_name, r.model,
-           s.site_id, s.site, s.part, s.layer, s.head,
-           t.row, t.prompt_id, t.pos, t.token_id, t.token_str, p.text, p.tags, p.meta,
-           act_{d}(t.run_id, s.site_id, t.row) AS vec
-    FROM kept.token t
-    JOIN kept.prompt p USING (run_id, prompt_id)
-    JOIN kept.site s USING (run_id)
-    JOIN kept.run r USING (run_id)
-    WHERE s.d = {d}
-"""
 
 
 class Catalog:
@@ -56,10 +35,12 @@ class Catalog:
 
     def __init__(self, root: Path, home: Path) -> None:
         self.root, self.file = root, home / FILE
-        self._recorded: dict[str, Recorded] = {}
+        self._sources = Sources(root, self.file)
         self._refused: set[Path] = set()
-        self._seen: tuple[tuple[int, ...], Known | None] = ((), None)
+        self._seen: tuple[connections.Signature, Known | None] = ((), None)
         self._lock = Lock()
+        self._idle = connections.Idle()
+        weakref.finalize(self, self._idle.close)
 
     def refresh(self) -> None:
         """Bring the catalog up to date with the published files.
@@ -69,79 +50,62 @@ class Catalog:
         """
         if not self._stale():
             return
-        with alone(self.file.with_suffix(".lock")):
+        with writing(self.file), alone(self.file.with_suffix(".lock")):
             if self._stale():
-                self._replace()
+                self._replace(self._bring_up_to_date)
+
+    def rebuild(self) -> None:
+        """Build the catalog anew from the published files; raises as refresh does."""
+        self._refused.clear()
+        with writing(self.file), alone(self.file.with_suffix(".lock")):
+            self._replace(self._fill)
+
+    def compact(self) -> None:
+        """Copy the catalog into a file without the room that deleted rows left; as refresh."""
+        self.refresh()
+        with writing(self.file), alone(self.file.with_suffix(".lock")):
+            self._replace(self._copy_rows)
+
+    @contextmanager
+    def prepared(
+        self, extra: connections.Config | None = None, functions: Vectors | None = None
+    ) -> Iterator[connections.Prepared]:
+        """Prepare a connection of its own, with further settings of DuckDB's."""
+        made = connections.prepare(self.file, self._signature(), functions or self.vectors(), extra)
+        try:
+            yield made
+        finally:
+            made.close()
 
     @contextmanager
     def asking(self, functions: Vectors | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a connection of its own that can read the catalog and vectors, and nothing else."""
-        con = duckdb.connect(":memory:", config=_CLOSED)
-        names: list[str] = []
-        try:
-            self._attach(con)
-            tables = _column(con, "SELECT table_name FROM duckdb_tables()")
-            views = [
-                f'CREATE VIEW "{table}" AS SELECT * FROM kept.main."{table}"' for table in tables
-            ]
-            widths = _column(con, "SELECT DISTINCT d FROM kept.site ORDER BY d")
-            names = (functions or self.vectors()).register(con, widths)
-            views += [_VIEW.format(d=d) for d in widths]
-            con.execute(";".join([*views, *_LOCKS]))
-            yield con
-        finally:
-            for name in names:
-                con.remove_function(name)
-            con.close()
+        with self.prepared(functions=functions) as made:
+            yield made.con
+
+    def answer(self, query: str, params: Sequence[Any]) -> pa.Table:
+        """Ask the catalog as it is; raises as `connections.ask` does.
+
+        One SELECT is asked over a connection that is used again; whatever else on a fresh one.
+        """
+        signature = self._signature()
+
+        def make() -> connections.Prepared:
+            return connections.prepare(self.file, signature, self.vectors())
+
+        with self._idle.borrowed(signature, make) as prepared:
+            if connections.only_selects(prepared.con, query):
+                return connections.ask(prepared, query, params)
+        with self.prepared() as fresh:
+            return connections.ask(fresh, query, params)
+
+    def close(self) -> None:
+        """Close the connections that wait for the next question."""
+        self._idle.close()
 
     def vectors(self) -> Vectors:
         """Make the functions for one connection."""
-        runs: dict[int, str] = {}
-
-        def recorded(run_id: int, row: int) -> Recorded:
-            if not runs:
-                runs.update(self._fetch("SELECT run_id, uuid FROM kept.run"))
-            return self._open(runs[run_id], row)
-
-        return Vectors(recorded, self._direction)
-
-    def _open(self, uuid: str, row: int) -> Recorded:
-        """A run that reaches to this row; opened again only when it has grown."""
-        found = self._recorded.get(uuid)
-        if found is None or found.n_rows <= row:
-            found = self._recorded[uuid] = Recorded(self.root / "runs" / uuid)
-        return found
-
-    def _direction(self, name: str) -> Float32[np.ndarray, " d"]:
-        rows = self._fetch(
-            """
-            SELECT artifact, direction.name, vec FROM kept.direction
-            JOIN kept.artifact ON artifact.uuid = direction.artifact
-            WHERE direction.name = $1 OR artifact.name = $1
-            ORDER BY created_at DESC, artifact, direction.name
-            """,
-            name,
-        )
-        newest = {key: vec for artifact, key, vec in rows if artifact == rows[0][0]}
-        return find_direction(newest, name)
-
-    def _fetch(self, query: str, *params: object) -> list[tuple]:
-        con = duckdb.connect(":memory:", config=_CLOSED)
-        try:
-            self._attach(con)
-            return con.execute(query, params).fetchall()
-        finally:
-            con.close()
-
-    def _attach(self, con: duckdb.DuckDBPyConnection) -> None:
-        quoted = str(self.file).replace("'", "''")
-        try:
-            con.execute(f"ATTACH '{quoted}' AS kept (READ_ONLY)")
-        except duckdb.Error as error:
-            raise BusyError(
-                f"{self.file} cannot be opened: {error}; close the program that holds it, or "
-                "delete the file, which is rebuilt from the others"
-            ) from error
+        return Vectors(self._sources.reader(), self._sources.direction)
 
     def _stale(self) -> bool:
         known = self._known()
@@ -152,16 +116,15 @@ class Catalog:
         with self._lock:
             if not self.file.exists():
                 return None
-            stat = self.file.stat()
-            signature = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            signature = self._signature()
             if self._seen[0] != signature:
                 self._seen = (signature, self._look())
             return self._seen[1]
 
     def _look(self) -> Known | None:
-        con = duckdb.connect(":memory:", config=_CLOSED)
+        con = duckdb.connect(":memory:", config=connections.CLOSED)
         try:
-            self._attach(con)
+            connections.attach(con, self.file)
             if migrations.version(con, "kept.main") < len(migrations.MIGRATIONS):
                 return None
             return known(con, "kept.main")
@@ -171,21 +134,39 @@ class Catalog:
         finally:
             con.close()
 
-    def _replace(self) -> None:
-        for left in self.file.parent.glob(f"{FILE}.*.tmp*"):  # of a process that was killed
-            left.unlink()
+    def _signature(self) -> connections.Signature:
+        stat = self.file.stat()
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+    def _replace(self, make: Callable[[Path], None]) -> None:
+        self.clear()
         temporary = self.file.with_name(f"{FILE}.{uuid4().hex[:8]}.tmp")
         try:
-            with writing(self.file):
-                if self._known() is not None:
-                    shutil.copyfile(self.file, temporary)
-                self._fill(temporary)
-                sync(temporary)
-                temporary.replace(self.file)
-                sync(self.file.parent)
+            make(temporary)
+            sync(temporary)
+            temporary.replace(self.file)
+            sync(self.file.parent)
         finally:
             for left in (temporary, temporary.with_name(temporary.name + ".wal")):
                 left.unlink(missing_ok=True)
+
+    def clear(self) -> list[Path]:
+        """Remove what a killed refresh left; only for who holds the catalog's lock."""
+        left = list(self.file.parent.glob(f"{FILE}.*.tmp*"))
+        for path in left:
+            path.unlink()
+        return left
+
+    def _bring_up_to_date(self, file: Path) -> None:
+        if self._known() is not None:
+            shutil.copyfile(self.file, file)
+        self._fill(file)
+
+    def _copy_rows(self, file: Path) -> None:
+        with duckdb.connect(":memory:", config=connections.CLOSED) as con:
+            connections.attach(con, self.file)
+            con.execute(f"ATTACH '{str(file).replace(chr(39), 2 * chr(39))}' AS small")
+            con.execute("COPY FROM DATABASE kept TO small")
 
     def _fill(self, file: Path) -> None:
         try:
@@ -200,7 +181,3 @@ class Catalog:
             raise UnwritableError(
                 f"cannot write {file}: {error}; the old catalog is as it was. Free space there"
             ) from error
-
-
-def _column(con: duckdb.DuckDBPyConnection, query: str) -> list:
-    return [value for (value,) in con.execute(query).fetchall()]

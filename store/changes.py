@@ -7,6 +7,7 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection
 
 from store import artifacts, runs
+from store.errors import StoreError
 from store.shards import commits
 
 
@@ -80,6 +81,19 @@ def find_work(root: Path, have: Known, refused: frozenset[Path] = frozenset()) -
 def _run_changed(directory: Path, have: KnownRun | None) -> bool:
     if have is None:
         return True
-    if have.status != "open":
+    if have.status == "sealed":
         return False
-    return (directory / runs.END).exists() or len(commits(directory)) > len(have.shards)
+    if len(commits(directory)) > len(have.shards):
+        return True
+    # What failed may have been resumed since, which the name of end.json alone does not tell.
+    ended = (directory / runs.END).exists()
+    status = "open" if not ended else _ending_of(directory) if have.status == "failed" else "ended"
+    return status != have.status
+
+
+def _ending_of(directory: Path) -> str:
+    try:
+        ending = runs.read_ending(directory)
+    except StoreError:
+        return "damaged"
+    return "open" if ending is None else ending.status

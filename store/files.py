@@ -1,10 +1,8 @@
 """Immutable files that appear whole or not at all: temporary name, fsync, rename, fsync again."""
 
-import fcntl
 import io
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from store.errors import BusyError, DamagedError, UnwritableError
+from store import locks
+from store.errors import DamagedError, UnwritableError
 
 READ_ONLY = 0o444
 
@@ -49,26 +48,29 @@ class Hashing:
         return FileRecord(name=name, bytes=self.size, xxh3=self._hash.hexdigest())
 
 
-def publish(path: Path, fill: Callable[[Hashing], None]) -> FileRecord:
+def publish(path: Path, fill: Callable[[Hashing], None], *, keep_name: bool = True) -> FileRecord:
     """Write a file that nobody sees before it is complete and on disk.
+
+    Without `keep_name` the caller makes the names durable, of several files at once (`sync`).
 
     Raises UnwritableError when disk or permissions refuse; then nothing of it is left.
     """
     temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.tmp")
     with writing(path):
         try:
-            with temporary.open("wb") as file:
+            with locks.temporary(temporary) as file:
                 hashing = Hashing(file)
                 fill(hashing)
                 file.flush()
                 os.fchmod(file.fileno(), READ_ONLY)
                 os.fsync(file.fileno())
-            temporary.replace(path)
+                temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        sync(path.parent)
+        if keep_name:
+            sync(path.parent)
     return hashing.record(path.name)
 
 
@@ -78,17 +80,19 @@ def publish_json(path: Path, value: Mapping[str, Any]) -> FileRecord:
     return publish(path, lambda file: file.write(text.encode()))
 
 
-def publish_table(path: Path, table: pa.Table) -> FileRecord:
-    """Publish an Arrow table as Parquet with page checksums."""
+def publish_table(path: Path, table: pa.Table, *, keep_name: bool = True) -> FileRecord:
+    """Publish an Arrow table as Parquet with page checksums; as `publish`."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-    return publish(path, lambda file: file.write(buffer.getbuffer()))
+    return publish(path, lambda file: file.write(buffer.getbuffer()), keep_name=keep_name)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file; raises DamagedError when it is none."""
+    """Read a JSON file; raises DamagedError when it is none, or missing."""
     try:
         value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise damaged(path, "it is missing") from error
     except ValueError as error:
         raise DamagedError(f"{path} is not JSON: restore it from a copy, or remove it") from error
     if not isinstance(value, dict):
@@ -118,12 +122,19 @@ def check_size(directory: Path, file: FileRecord) -> Path:
 
 def check_hash(directory: Path, file: FileRecord) -> None:
     """Read the whole file; raises DamagedError unless every byte is as it was written."""
-    path, found = check_size(directory, file), xxhash.xxh3_64()
+    found = record_of(check_size(directory, file))
+    if found.xxh3 != file.xxh3:
+        raise damaged(directory / file.name, f"its xxh3 is {found.xxh3}, not {file.xxh3}")
+
+
+def record_of(path: Path) -> FileRecord:
+    """Read the whole file and say what it is."""
+    found, size = xxhash.xxh3_64(), 0
     with path.open("rb") as opened:
         while block := opened.read(1 << 22):
             found.update(block)
-    if found.hexdigest() != file.xxh3:
-        raise damaged(path, f"its xxh3 is {found.hexdigest()}, not {file.xxh3}")
+            size += len(block)
+    return FileRecord(name=path.name, bytes=size, xxh3=found.hexdigest())
 
 
 def damaged(path: Path, why: str) -> DamagedError:
@@ -143,23 +154,6 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def alone(path: Path, *, patience: float = 60.0) -> Iterator[None]:
-    """Hold a lock file exclusively, among threads and processes; freed by the system on death.
-
-    Raises BusyError after `patience` seconds.
-    """
-    with writing(path):
-        file = path.open("ab")
-    with file:
-        deadline = time.monotonic() + patience
-        while not _locked(file):
-            if time.monotonic() > deadline:
-                raise BusyError(f"{path} has been held for {patience:g} s: find who holds it")
-            time.sleep(0.01)
-        yield
-
-
 def sync(directory: Path) -> None:
     """Make the names in a directory durable."""
     handle = os.open(directory, os.O_RDONLY)
@@ -167,11 +161,3 @@ def sync(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _locked(file: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

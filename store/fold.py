@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 TOGETHER = 256
 """Shards entered at a time: far quicker than one by one, and their tokens fit in memory."""
 
-RUN_TABLES = ("token", "prompt", "shard_file", "shard", "site", "run")
+RUN_TABLES = ("token", "prompt", "shard_stat", "shard_file", "shard", "site", "run")
 
 
 def fold(con: DuckDBPyConnection, root: Path, work: Work) -> tuple[Path, ...]:
@@ -68,19 +68,25 @@ def _enter_run(con: DuckDBPyConnection, directory: Path, have: Known) -> None:
         shards = [read_commit(path) for path in new[start : start + TOGETHER]]
         tokens = pa.concat_tables([_numbered(directory, shard) for shard in shards])
         prompts = [read_table(directory / shard.prompts.name) for shard in shards]
+        sums = [_sums(directory, shard) for shard in shards]
         run_id = _new_run(con, opening) if run_id is None else run_id
         _enter_shards(con, run_id, shards)
+        _insert(con, "shard_stat", pa.concat_tables(sums), run_id)
         _insert(con, "token", tokens, run_id)
         _insert(con, "prompt", pa.concat_tables(prompts), run_id)
     run_id = _new_run(con, opening) if run_id is None else run_id
-    if ending is not None:
-        _end_run(con, run_id, ending)
+    _set_status(con, run_id, ending)
 
 
 def _numbered(directory: Path, shard: Shard) -> pa.Table:
     rows = pa.array(np.arange(shard.row0, shard.row0 + shard.n))
     tokens = read_table(directory / f"{shard.shard:05d}{COMMIT}")
     return tokens.replace_schema_metadata(None).append_column("row", rows)
+
+
+def _sums(directory: Path, shard: Shard) -> pa.Table:
+    sums = read_table(directory / shard.stats.name)
+    return sums.append_column("shard_id", pa.array([shard.shard] * len(sums), pa.int32()))
 
 
 def _new_run(con: DuckDBPyConnection, opening: Opening) -> int:
@@ -115,10 +121,11 @@ def _enter_shards(con: DuckDBPyConnection, run_id: int, shards: Sequence[Shard])
     _insert(con, "shard_file", _rows(*files), run_id)
 
 
-def _end_run(con: DuckDBPyConnection, run_id: int, ending: Ending) -> None:
+def _set_status(con: DuckDBPyConnection, run_id: int, ending: Ending | None) -> None:
+    """A run that failed may have been resumed, and is open again."""
     con.execute(
         "UPDATE run SET status = ?, error = ? WHERE run_id = ?",
-        [ending.status, ending.error, run_id],
+        [ending.status, ending.error, run_id] if ending else ["open", None, run_id],
     )
 
 

@@ -64,11 +64,12 @@ class Recorded:
 
     def tokens(self) -> pa.Table:
         """Read the token of every row: prompt_id, pos, token_id, token_str."""
-        parts = [
-            read_table(self.directory / f"{shard.shard:05d}{COMMIT}").replace_schema_metadata(None)
-            for shard in self.shards
-        ]
-        return pa.concat_tables([_NO_TOKENS, *parts])
+        return self._tokens
+
+    def prompt_tokens(self, index: int) -> pa.Table:
+        """Read the tokens of one prompt, as `tokens`."""
+        first, end = self.offsets[index : index + 2].tolist()
+        return self._tokens.slice(first, end - first)
 
     def scan(
         self, site: Site | str, out: Shaped[np.ndarray, "row d"] | None = None
@@ -95,11 +96,7 @@ class Recorded:
     ) -> Shaped[np.ndarray, "k d"]:
         """Copy some rows of a site, in the order asked for; raises LookupError beyond the end."""
         at = self.site(site)
-        if len(rows) and not 0 <= rows.min() <= rows.max() < self.n_rows:
-            raise LookupError(
-                f"rows {rows.min()}-{rows.max()} were asked for: the run has rows "
-                f"0-{self.n_rows - 1} published; read it again if it is still being written"
-            )
+        self._require(rows)
         result = self._out(out, len(rows), self.sites[at])
         owner = np.searchsorted(self._row0s, rows, side="right") - 1
         for index in np.unique(owner):
@@ -107,12 +104,30 @@ class Recorded:
             result[mine] = self._block(int(index), at)[rows[mine] - self._row0s[index]]
         return result
 
+    def view(self, site: Site | str, rows: Integer[np.ndarray, " k"]) -> Shaped[np.ndarray, "k d"]:
+        """As `gather`, but without copying where neighbouring rows of one shard are asked for."""
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+            self._require(rows)
+            index = int(np.searchsorted(self._row0s, rows[0], side="right")) - 1
+            start = int(rows[0] - self._row0s[index])
+            if start + len(rows) <= self.shards[index].n:
+                return self._block(index, self.site(site))[start : start + len(rows)]
+        return self.gather(site, rows)
+
     def prompt(self, index: int, site: Site | str) -> Shaped[np.ndarray, "row d"]:
         """Copy the rows of one prompt, counted from 0; raises LookupError when there is none."""
         n_prompts = len(self.offsets) - 1
         if not 0 <= index < n_prompts:
             raise LookupError(f"no prompt {index}: the run has {n_prompts}, counted from 0")
         return self.gather(site, np.arange(self.offsets[index], self.offsets[index + 1]))
+
+    @cached_property
+    def _tokens(self) -> pa.Table:
+        parts = [
+            read_table(self.directory / f"{shard.shard:05d}{COMMIT}").replace_schema_metadata(None)
+            for shard in self.shards
+        ]
+        return pa.concat_tables([_NO_TOKENS, *parts])
 
     @cached_property
     def _prompt_rows(self) -> pa.Table:
@@ -128,6 +143,13 @@ class Recorded:
                 f"it has {', '.join(map(str, self.sites))}"
             )
         return found
+
+    def _require(self, rows: np.ndarray) -> None:
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self.n_rows:
+            raise LookupError(
+                f"rows {rows.min()}-{rows.max()} were asked for: the run has rows "
+                f"0-{self.n_rows - 1} published; read it again if it is still being written"
+            )
 
     def _out(self, out: np.ndarray | None, rows: int, d: int) -> np.ndarray:
         dtype = STORED[self.run.dtype]

@@ -7,8 +7,8 @@ from duckdb import DuckDBPyConnection
 from store.errors import NewerFormatError
 
 TABLES = (
-    "schema_version", "run", "site", "prompt", "token", "shard", "shard_file", "artifact",
-    "direction", "result",
+    "schema_version", "run", "site", "prompt", "token", "shard", "shard_file", "shard_stat",
+    "artifact", "direction", "result",
 )  # fmt: skip
 """The tables that are always there; kinds of results get tables of their own beside them."""
 
@@ -58,7 +58,20 @@ def first_tables(con: DuckDBPyConnection) -> None:
     """)
 
 
-MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (first_tables,)
+def sums_and_results(con: DuckDBPyConnection) -> None:
+    """Add the sums of every shard and site, and the kinds of results that are always there."""
+    con.execute("""
+        CREATE TABLE shard_stat(
+          run_id INTEGER NOT NULL, shard_id INTEGER NOT NULL, site_id USMALLINT NOT NULL,
+          n BIGINT NOT NULL, absmax FLOAT NOT NULL,
+          sum DOUBLE[] NOT NULL, sumsq DOUBLE[] NOT NULL);
+        CREATE TABLE score(result VARCHAR NOT NULL);
+        CREATE TABLE latent(result VARCHAR NOT NULL);
+        CREATE TABLE attention(result VARCHAR NOT NULL);
+    """)
+
+
+MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (first_tables, sums_and_results)
 """In order and never changed once released: number 1 is the first."""
 
 

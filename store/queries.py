@@ -1,12 +1,17 @@
 """Named questions to a store, answered as Arrow tables; they only read."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float32
 
 from store.mapping import Recorded
 from store.sites import Site
 from store.store import Store
 from store.tensors import to_float32
+from store.vectors import ADDRESS_NAMES
 
 CHUNK = 4096
 """Rows decoded at a time, so that a large shard needs little memory."""
@@ -89,6 +94,63 @@ def tokens_by_tag(store: Store, run: str | None = None) -> pa.Table:
         """,
         (uuid,),
     )
+
+
+def vectors(
+    store: Store, query: str, params: Sequence[Any] = ()
+) -> tuple[pa.Table, Float32[np.ndarray, "row d"]]:
+    """Ask in SQL for addresses, and read the vectors there: the answer, and one vector per row.
+
+    The query's columns must include run_id, site_id and row. Raises ValueError when they do not,
+    or when the sites' widths differ.
+    """
+    table = store.sql(query, params)
+    missing = set(ADDRESS_NAMES) - set(table.column_names)
+    if missing:
+        raise ValueError(f"vectors need the columns run_id, site_id and row: add {sorted(missing)}")
+    if not len(table):
+        return table, np.empty((0, 0), np.float32)
+    # The same functions as the views', so that run numbers mean what they mean in the answer.
+    return table, store.catalog.vectors().read(*map(table.column, ADDRESS_NAMES))
+
+
+def moments(store: Store, run: str = "latest") -> pa.Table:
+    """Give each site's mean, standard deviation (lists of d) and absmax, without its rows.
+
+    Raises LookupError for an unknown run.
+    """
+    rows = store.sql(
+        """
+        SELECT site, site_id, n, absmax, sum, sumsq
+        FROM shard_stat JOIN site USING (run_id, site_id) JOIN run USING (run_id)
+        WHERE uuid = $1 ORDER BY site_id, shard_id
+        """,
+        (store.run(run).uuid,),
+    ).to_pylist()
+    return pa.Table.from_pylist(
+        [_moments([row for row in rows if row["site"] == site]) for site in _sites(rows)],
+        _MOMENTS,
+    )
+
+
+_MOMENTS = pa.schema([
+    ("site", pa.string()), ("n", pa.int64()), ("absmax", pa.float32()),
+    ("mean", pa.list_(pa.float64())), ("std", pa.list_(pa.float64())),
+])  # fmt: skip
+
+
+def _sites(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["site"] for row in rows))
+
+
+def _moments(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    n = sum(row["n"] for row in rows)
+    mean = np.sum([row["sum"] for row in rows], axis=0) / n
+    square = np.sum([row["sumsq"] for row in rows], axis=0) / n
+    with np.errstate(invalid="ignore"):  # of a site that holds infinities
+        std = np.sqrt(np.maximum(square - mean**2, 0))
+    absmax = max(row["absmax"] for row in rows)
+    return {"site": rows[0]["site"], "n": n, "absmax": absmax, "mean": mean, "std": std}
 
 
 def _mean_norm(recorded: Recorded, site: Site) -> float | None:

@@ -1,16 +1,19 @@
 """A run's directory: run.json comes first, end.json last; how people name runs and artifacts."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+from store import locks
 from store.errors import DamagedError, NewerFormatError
 from store.files import FileRecord, publish_json, read_json, sync, writing
 from store.records import Artifact, Fingerprint, Run, now
-from store.shards import FORMAT
+from store.shards import FORMAT, Place
 from store.sites import Site
 
 RUN, END = "run.json", "end.json"
@@ -38,33 +41,52 @@ class Ending:
     n_rows: int
     commits: tuple[FileRecord, ...]
     """The commit record of every shard."""
+    at: datetime = field(default_factory=now)
 
 
-def start(directory: Path, opening: Opening) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """Where a writer goes on, and its hold on the run's directory."""
+
+    handle: int
+    """Closing it lets go."""
+    place: Place
+    commits: tuple[FileRecord, ...] = ()
+
+
+def start(directory: Path, opening: Opening) -> Begun:
     """Create a run's directory; raises ValueError when there is one, UnwritableError."""
     with writing(directory):
         directory.parent.mkdir(exist_ok=True)
         try:
-            directory.mkdir()
+            handle = locks.make(directory)
         except FileExistsError:
             raise ValueError(
-                f"run {directory.name} exists: leave its uuid out to get a new one"
+                f"run {directory.name} exists: leave its uuid out to get a new one, or resume it"
             ) from None
         sync(directory.parent)
-    publish_json(
-        directory / RUN,
-        {
-            "format": FORMAT,
-            **plain(opening.run),
-            "shard_rows": opening.shard_rows,
-            "sites": [{"site": str(site), "d": d} for site, d in opening.sites.items()],
-        },
-    )
+    try:
+        publish_json(
+            directory / RUN,
+            {
+                "format": FORMAT,
+                **plain(opening.run),
+                "shard_rows": opening.shard_rows,
+                "sites": [{"site": str(site), "d": d} for site, d in opening.sites.items()],
+            },
+        )
+    except BaseException:
+        with suppress(OSError):
+            directory.rmdir()
+        os.close(handle)
+        raise
+    return Begun(handle=handle, place=Place(run=directory.name))
 
 
 def end(directory: Path, ending: Ending) -> None:
     """Publish how a run ended; raises UnwritableError."""
-    publish_json(directory / END, {"format": FORMAT, **asdict(ending), "at": now().isoformat()})
+    at = ending.at.isoformat()
+    publish_json(directory / END, {"format": FORMAT, **asdict(ending), "at": at})
 
 
 def read_opening(directory: Path) -> Opening:
@@ -84,9 +106,9 @@ def read_ending(directory: Path) -> Ending | None:
     found = checked(directory / END)
     try:
         records = tuple(FileRecord(**item) for item in found.pop("commits"))
-        found.pop("at")
-        return Ending(**found, commits=records)
-    except (KeyError, TypeError) as error:
+        at = datetime.fromisoformat(found.pop("at"))
+        return Ending(**found, commits=records, at=at)
+    except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{directory / END} is no ending: {error}; restore it") from error
 
 

@@ -21,9 +21,12 @@ from store.files import (
     damaged,
     publish,
     publish_table,
+    sync,
+    writing,
 )
 from store.records import Prompt, as_json
 from store.sites import Site
+from store.stats import Moments, to_table
 
 FORMAT = 1
 """Version of the files of a run; a reader refuses a higher one."""
@@ -55,6 +58,7 @@ class Shard:
     prompt0: int
     n_prompts: int
     prompts: FileRecord
+    stats: FileRecord
     series: tuple[SeriesFile, ...]
 
     @property
@@ -73,6 +77,8 @@ class Content:
     prompts: Sequence[Prompt]
     lengths: Sequence[int]
     """Rows of each prompt."""
+    moments: Mapping[Site, Moments]
+    """What the rows of each site add up to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +113,19 @@ def publish_shard(directory: Path, place: Place, dtype: str, content: Content) -
             made.append(path)
             series.append(_publish_series(path, place, dtype, arrays))
         made.append(directory / f"{stem}.prompts.parquet")
-        prompts = publish_table(made[-1], _prompt_table(place, content))
+        prompts = publish_table(made[-1], _prompt_table(place, content), keep_name=False)
+        made.append(directory / f"{stem}.stats.parquet")
+        stats = publish_table(made[-1], to_table(content.moments), keep_name=False)
         shard = Shard(
             **asdict(place),
             n=len(content.tokens),
             n_prompts=len(content.prompts),
             prompts=prompts,
+            stats=stats,
             series=tuple(series),
         )
+        with writing(directory):
+            sync(directory)  # the names of all that the commit record vouches for
         return publish_table(directory / f"{stem}{COMMIT}", _token_table(shard, content.tokens))
     except BaseException:
         for path in made:
@@ -133,10 +144,15 @@ def read_commit(path: Path) -> Shard:
         raise damaged(path, "it is no commit record") from error
     if found.pop("format") > FORMAT:
         raise NewerFormatError(f"{path} was written by a later version: upgrade to read it")
-    series = tuple(
-        SeriesFile(**{**item, "file": FileRecord(**item["file"])}) for item in found.pop("series")
-    )
-    return Shard(**{**found, "prompts": FileRecord(**found["prompts"]), "series": series})
+    try:
+        series = tuple(
+            SeriesFile(**{**item, "file": FileRecord(**item["file"])})
+            for item in found.pop("series")
+        )
+        prompts, stats = FileRecord(**found.pop("prompts")), FileRecord(**found.pop("stats"))
+        return Shard(**found, prompts=prompts, stats=stats, series=series)
+    except (KeyError, TypeError) as error:
+        raise damaged(path, f"it is no commit record ({error})") from error
 
 
 def commits(directory: Path) -> list[Path]:
@@ -154,7 +170,7 @@ def check_sizes(directory: Path, shard: Shard) -> None:
 
 def files(shard: Shard) -> list[FileRecord]:
     """List the files that a commit record vouches for."""
-    return [*(series.file for series in shard.series), shard.prompts]
+    return [*(series.file for series in shard.series), shard.prompts, shard.stats]
 
 
 def _by_width(arrays: Mapping[Site, np.ndarray]) -> dict[int, dict[str, np.ndarray]]:
@@ -169,7 +185,7 @@ def _publish_series(
 ) -> SeriesFile:
     metadata = {key: str(value) for key, value in asdict(place).items()}
     head = tensors.header(arrays, dtype.upper(), metadata)
-    file = publish(path, lambda out: tensors.write(out, head, arrays))
+    file = publish(path, lambda out: tensors.write(out, head, arrays), keep_name=False)
     d = next(iter(arrays.values())).shape[1]
     return SeriesFile(d=d, file=file, data_off=len(head))
 

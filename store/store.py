@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -41,7 +40,9 @@ class Store:
 
     def __init__(self, path: Path, catalog: Catalog, private: TemporaryDirectory | None) -> None:
         self.path = path
-        self._catalog, self._private = catalog, private
+        self.catalog = catalog
+        """The index, for functions of this package."""
+        self._private = private
 
     @staticmethod
     def open(path: str | Path, *, create: bool = True, read_only: bool = False) -> "Store":
@@ -62,6 +63,7 @@ class Store:
 
     def close(self) -> None:
         """Let go of what is held outside the store; writers are closed by themselves."""
+        self.catalog.close()
         if self._private is not None:
             self._private.cleanup()
 
@@ -92,9 +94,8 @@ class Store:
         row_bytes = sum(sites.values()) * STORED[run.dtype].itemsize
         rows = shard_rows or min(SHARD_ROWS, max(1, SHARD_BYTES // row_bytes))
         opening = runs.Opening(run=run, sites=dict(sites), shard_rows=rows)
-        directory = self._home("runs") / run.uuid
-        runs.start(directory, opening)
-        return Writer(directory, opening)
+        directory = self.writable("runs") / run.uuid
+        return Writer(directory, opening, runs.start(directory, opening))
 
     def runs(self) -> list[Run]:
         """List all runs, oldest first."""
@@ -123,25 +124,15 @@ class Store:
         act_dot(run_id, site_id, row, 'artifact/key') is the dot product with a direction.
         Raises ValueError for SQL that does not run.
         """
-        self._catalog.refresh()
-        functions = self._catalog.vectors()
-        with self._catalog.asking(functions) as con:
-            try:
-                answer = con.sql(query, params=list(params))
-                if answer is None:
-                    raise ValueError(f"this SQL gives no rows: {query!r}; write a SELECT")
-                return answer.to_arrow_table()
-            except duckdb.Error as error:
-                if functions.failure is not None:
-                    raise functions.failure from error
-                raise ValueError(f"this SQL did not run: {error}") from error
+        self.catalog.refresh()
+        return self.catalog.answer(query, params)
 
     def save_artifact(self, artifact: Artifact, arrays: Mapping[str, np.ndarray]) -> Artifact:
         """Keep what was learned; 1-d float arrays can then be named in SQL as directions.
 
         Raises ValueError for arrays that safetensors cannot hold, and UnwritableError.
         """
-        artifacts.save(self._home("artifacts") / artifact.uuid, artifact, arrays)
+        artifacts.save(self.writable("artifacts") / artifact.uuid, artifact, arrays)
         return artifact
 
     def load_artifact(self, ref: str) -> tuple[Artifact, dict[str, np.ndarray]]:
@@ -164,13 +155,14 @@ class Store:
         `about` says where they come from (run, artifact, settings). Raises ValueError when they
         do not fit earlier rows of the kind, and UnwritableError.
         """
-        home = self._home("results")
-        self._catalog.refresh()
-        with self._catalog.asking() as con:
+        home = self.writable("results")
+        self.catalog.refresh()
+        with self.catalog.asking() as con:
             artifacts.check_result(con, kind, rows)
         return artifacts.save_result(home, kind, rows, about)
 
-    def _home(self, name: str) -> Path:
+    def writable(self, name: str = "") -> Path:
+        """Name a directory of the store to write into; raises UnwritableError when read-only."""
         if self._private is not None:
             raise UnwritableError(
                 f"cannot write {self.path}: it was opened read-only, or its permissions forbid it; "

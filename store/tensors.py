@@ -69,6 +69,15 @@ def write(file: Hashing, head: bytes, arrays: Mapping[str, np.ndarray]) -> None:
 
 def to_float32(rows: Shaped[np.ndarray, "row d"]) -> Float32[np.ndarray, "row d"]:
     """Decode stored rows (float32, float16, or bf16 bits in uint16)."""
+    return decode(rows, np.empty(rows.shape, np.float32))
+
+
+def decode(
+    rows: Shaped[np.ndarray, "row d"], out: Float32[np.ndarray, "row d"]
+) -> Float32[np.ndarray, "row d"]:
+    """Decode stored rows into memory that is there already; returns it."""
     if rows.dtype == np.uint16:
-        return (rows.astype(np.uint32) << 16).view(np.float32)
-    return rows.astype(np.float32)
+        np.left_shift(rows, 16, out=out.view(np.uint32), dtype=np.uint32)
+    else:
+        out[...] = rows
+    return out

@@ -3,6 +3,7 @@
 A shard holds whole prompts. Publishing runs on one background thread and at most one shard behind.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -15,59 +16,14 @@ import pyarrow as pa
 from jaxtyping import Integer, Shaped
 
 from store import runs
+from store.buffer import Buffer
 from store.errors import StoreError
 from store.files import FileRecord
 from store.records import Prompt, TokenRows
-from store.runs import Ending, Opening
-from store.shards import Content, Place, publish_shard
+from store.runs import Begun, Ending, Opening
+from store.shards import Place, publish_shard
 from store.sites import Site
 from store.tensors import STORED
-
-
-class Buffer:
-    """Memory for one shard, used again and again: touching fresh pages costs more than copying."""
-
-    def __init__(self, sites: Mapping[Site, int], dtype: str, rows: int) -> None:
-        self._shape = (dict(sites), STORED[dtype])
-        self._rows = 0
-        self.reserve(rows)
-        self.clear()
-
-    def reserve(self, rows: int) -> None:
-        """Make room for at least this many rows; only ever called while empty."""
-        if rows > self._rows:
-            sites, dtype = self._shape
-            self._arrays = {site: np.empty((rows, d), dtype) for site, d in sites.items()}
-            self._rows = rows
-
-    def clear(self) -> None:
-        """Forget what it holds."""
-        self.n = 0
-        self._tokens: list[pa.Table] = []
-        self._prompts: list[Prompt] = []
-        self._lengths: list[int] = []
-
-    def copy(self, tensors: Mapping[Site, np.ndarray], rows: slice, tokens: pa.Table) -> None:
-        """Copy some rows behind those it has."""
-        count = rows.stop - rows.start
-        for site, array in self._arrays.items():
-            array[self.n : self.n + count] = tensors[site][rows]
-        self._tokens.append(tokens.slice(rows.start, count))
-        self.n += count
-
-    def note(self, prompts: Sequence[Prompt], lengths: Sequence[int]) -> None:
-        """Remember the prompts that the copied rows belong to."""
-        self._prompts += prompts
-        self._lengths += lengths
-
-    def content(self) -> Content:
-        """Show what it holds, without copying."""
-        return Content(
-            arrays={site: array[: self.n] for site, array in self._arrays.items()},
-            tokens=pa.concat_tables(self._tokens),
-            prompts=tuple(self._prompts),
-            lengths=tuple(self._lengths),
-        )
 
 
 class Writer:
@@ -76,14 +32,15 @@ class Writer:
     Every batch is copied, so its arrays may be used again at once. Safe to call from threads.
     """
 
-    def __init__(self, directory: Path, opening: Opening) -> None:
-        self._directory, self._opening = directory, opening
+    def __init__(self, directory: Path, opening: Opening, begun: Begun) -> None:
+        self._directory, self._opening, self._held = directory, opening, begun.handle
+        self._process = os.getpid()
         self._buffer, self._spare = self._new_buffer(), self._new_buffer()
-        self._place = Place(run=opening.run.uuid)
-        self._n_prompts = 0
+        self._place = begun.place
+        self._n_prompts = begun.place.prompt0
         self._pending: tuple[Future[FileRecord], Place] | None = None
-        self._commits: list[FileRecord] = []
-        self._n_rows = 0
+        self._commits: list[FileRecord] = list(begun.commits)
+        self._n_rows = begun.place.row0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._lock = Lock()
         self._closed = False
@@ -100,6 +57,10 @@ class Writer:
         bf16 comes as its bits in uint16. Raises ValueError when the batch does not fit the run,
         and whatever befell an earlier batch on its way to disk (UnwritableError).
         """
+        if os.getpid() != self._process:
+            raise ValueError(
+                "a forked process cannot add to its parent's run: begin a run of its own there"
+            )
         self._check(tensors, tokens, prompts)
         lengths = np.bincount(tokens.prompt, minlength=len(prompts)).astype(np.int64)
         with self._lock:
@@ -110,6 +71,11 @@ class Writer:
             table = _token_table(tokens, self._n_prompts)
             self._n_prompts += len(prompts)
             self._fill(tensors, table, prompts, lengths)
+
+    @property
+    def n_prompts(self) -> int:
+        """Count the prompts that were added, those before a resumption included."""
+        return self._n_prompts
 
     def close(self) -> None:
         """Publish what is buffered and seal the run; raises UnwritableError when that fails."""
@@ -197,7 +163,8 @@ class Writer:
 
     def _finish(self, error: BaseException | None) -> None:
         with self._lock:
-            if self._closed:
+            # A forked copy holds neither the thread nor the right to end the run.
+            if self._closed or os.getpid() != self._process:
                 return
             self._closed = True
             try:
@@ -208,6 +175,7 @@ class Writer:
             finally:
                 self._pool.shutdown()
                 self._end(error)
+                os.close(self._held)
 
     def _drain(self) -> None:
         if self._failure:

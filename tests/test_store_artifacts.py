@@ -133,3 +133,12 @@ def test_results_that_sql_could_not_show_are_refused(
     with pytest.raises(ValueError, match=message):
         store.add_results(kind, pa.table(rows), about=about)
     assert store.sql("SELECT count(*) AS n FROM result").to_pylist() == [{"n": 1}]
+
+
+def test_arrays_come_back_in_the_order_they_were_saved_in(tmp_path: Path) -> None:
+    keys = [f"resid_post.{i}" for i in (7, 3, 11, 0, 5, 2, 9, 1)]
+    made = Artifact(name="a", method="m:M", kind="v", fingerprint=FINGERPRINT)
+    with Store.open(tmp_path) as store:
+        store.save_artifact(made, {key: np.ones(2) for key in keys})
+        for _ in range(3):
+            assert list(store.load_artifact("a")[1]) == keys

@@ -44,7 +44,7 @@ def test_a_deleted_catalog_is_rebuilt_equal(tmp_path: Path, batches: list[Batch]
     grown = everything(store)
     assert {table: len(rows) for table, rows in grown.items()} == {
         "run": 2, "site": 6, "prompt": 28, "token": 70, "shard": 17, "shard_file": 34,
-        "artifact": 1, "direction": 1, "result": 2, "evaluation": 2, "latents": 1,
+        "shard_stat": 51, "artifact": 1, "direction": 1, "result": 2, "evaluation": 2, "latents": 1,
     }  # fmt: skip
     (tmp_path / FILE).unlink()
     assert everything(store) == grown

@@ -1,5 +1,6 @@
 """Named questions agree with plain numpy over what was written."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ BATCHES = [make_batch([3, 0, 5, 2], seed=seed, dtype="bf16") for seed in range(3
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    opened = Store.open(tmp_path)
-    record(opened, BATCHES, run=make_run(name="mine", dtype="bf16"))
-    return opened
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path) as opened:
+        record(opened, BATCHES, run=make_run(name="mine", dtype="bf16"))
+        yield opened
 
 
 def test_the_overview_counts_what_was_written_newest_run_first(store: Store) -> None:

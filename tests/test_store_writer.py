@@ -32,7 +32,7 @@ def _python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def _raising(error: BaseException):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     return fail

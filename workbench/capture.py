@@ -1,7 +1,8 @@
 """Run texts through a model and write what its sites held into the store."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from store import Prompt, Recorded, Run, Site, Store, TokenRows
-from workbench import engine
+from store import Prompt, Recorded, Run, Site, Store, TokenRows, planning
+from store.reuse import take
+from workbench import engine, recall
 from workbench.artifacts import code_version
 from workbench.backends.hf import HFBackend
 from workbench.batch import Batch
@@ -30,6 +32,8 @@ class Wanted:
 
     sites: tuple[Site, ...]
     where: Where
+    again: bool = True
+    """Compute also what the store has already, captured under the same circumstances."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,21 +114,41 @@ def capture(
 ) -> Capture:
     """Run prompts batch by batch and write the selected rows; the run is sealed at the end.
 
+    A run that the store has already is gone on with, behind what was published of it.
+
     Raises:
         ValueError: a text has no tokens or too many, or `wanted.where` selects none of any text.
+        UnwritableError: the disk cannot hold it.
     """
     widths = {site: backend.spec.width(site) for site in wanted.sites}
+    found = {} if wanted.again else recall.find(store, run, widths, prompts)
     # What the texts can be refused for comes before the run, so that no failed run is left behind.
     tokens = backend.tokenize([prompt.text for prompt in prompts])
-    parts = list(_chunks([len(row) for row in tokens]))
+    parts = list(_parts([len(row) for row in tokens], [one.text in found for one in prompts]))
     _require_some(backend, [tokens[part] for part in parts], wanted.where)
-    with store.writer(run, widths) as writer:
+    planned(store, widths, run.dtype, tokens).require_room()
+    with recall.begin(store, run, widths) as writer:
         for part in parts:
-            batch = backend.batch(tokens[part])
-            writer.add(*_rows(backend, batch, wanted, run.dtype), prompts[part])
+            missing = max(0, writer.n_prompts - part.start)
+            if part.start + missing < part.stop:
+                known = [found[one.text] for one in prompts[part] if one.text in found]
+                made = (
+                    take(known, wanted.sites)
+                    if known
+                    else _rows(backend, backend.batch(tokens[part]), wanted, run.dtype)
+                )
+                writer.add(*recall.after(missing, *made), prompts[part][missing:])
             if progress is not None:
                 progress(part.stop, len(prompts))
     return Capture(store.read(run.uuid), backend.spec)
+
+
+def planned(
+    store: Store, widths: Mapping[Site, int], dtype: str, tokens: Sequence[Sequence[int]]
+) -> planning.Plan:
+    """Say what a capture takes at most, when every token is selected and none known."""
+    rows = sum(len(row) for row in tokens)
+    return planning.plan(store, widths, dtype, rows=rows, prompts=len(tokens))
 
 
 def new_run(backend: HFBackend, wanted: Wanted, *, name: str | None, dtype: str, why: str) -> Run:
@@ -152,6 +176,16 @@ def _require_some(
         )
 
 
+def _parts(lengths: Sequence[int], known: Sequence[bool]) -> Iterator[slice]:
+    """Cut prompts into batches in which either all are known or none is."""
+    start = 0
+    for _, same in groupby(known):
+        stop = start + len(list(same))
+        for part in _chunks(lengths[start:stop]):
+            yield slice(start + part.start, start + part.stop)
+        start = stop
+
+
 def _chunks(lengths: Sequence[int]) -> Iterator[slice]:
     """Cut prompts, in order, into batches of a bounded number of padded tokens."""
     start, longest = 0, 0
@@ -173,7 +207,7 @@ def _rows(
 ) -> tuple[dict[Site, np.ndarray], TokenRows]:
     """Run one batch and return the selected rows of each site, and which tokens they are."""
     chosen = wanted.where.mask(_whole(batch))
-    reads = engine.run(backend, batch, reads=wanted.sites).reads
+    reads = engine.run(backend, batch, reads=wanted.sites, keep=1).reads
     ids = batch.tokens[chosen].cpu().numpy()
     rows = TokenRows(
         prompt=chosen.nonzero()[:, 0].cpu().numpy(),

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from store import Prompt, Site, Store
-from workbench import artifacts, engine
+from workbench import artifacts, engine, recall
 from workbench.backends.hf import HFBackend
 from workbench.batch import Batch
 from workbench.capture import Capture, Progress, Wanted, capture, new_run
@@ -57,21 +57,29 @@ class Session:
         name: str | None = None,
         why: str = "",
         dtype: str = "bf16",
+        again: bool = False,
+        resume: str | None = None,
         progress: Progress | None = None,
     ) -> Capture:
         """Run texts through the model and store what the sites held.
 
         Texts may be `Prompt`s that carry tags of their own; `tags` are added to all of them.
-        `dtype` is how rows are stored: bf16, f16 or f32. `why` is kept with the run.
+        `dtype` is how rows are stored: bf16, f16 or f32. `why` is kept with the run. Texts that
+        the store has captured alike are taken from there, unless `again`. `resume` names a run
+        that was cut short, and goes on with it.
 
         Raises:
-            ValueError: there is no text, one is longer than the context, or `where` selects none.
+            ValueError: there is no text, one is longer than the context, `where` selects none, or
+                the run to resume was of something else.
             LookupError: the model has no such site.
+            UnwritableError: the disk cannot hold it.
         """
         self._require_open()
         prompts = _prompts(texts, tuple(tags))
-        wanted = Wanted(sites=self.backend.spec.select(at), where=where)
+        wanted = Wanted(sites=self.backend.spec.select(at), where=where, again=again)
         run = new_run(self.backend, wanted, name=name, dtype=dtype, why=why)
+        if resume is not None:
+            run = recall.cut_short(self.store, resume, run, prompts)
         return capture(self.backend, self.store, prompts, run, wanted, progress)
 
     def generate(

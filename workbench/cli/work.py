@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import workbench
-from store import Store, queries
+from store import Store, planning, queries
 from workbench.artifacts import resolve
 from workbench.cli.inputs import configured, strength
 from workbench.cli.screen import bar, quiet_loading, say, show
@@ -26,17 +26,28 @@ def capture(
     name: str | None,
     why: str,
     dtype: str,
+    again: bool,
+    resume: str | None,
 ) -> None:
-    """Capture texts with a progress bar and say what was stored."""
+    """Show what will be written, capture texts with a progress bar, and say what was stored."""
     quiet_loading()
     with workbench.open(model, store=store) as lab, bar("capturing") as progress:
-        task = progress.add_task("capturing", total=len(texts))
+        planned = _plan(lab, texts, at, dtype)  # on a terminal it stands before the bar
+        task = progress.add_task(str(planned), total=len(texts))
         acts = lab.capture(
-            texts, at, name=name, why=why, dtype=dtype,
+            texts, at, name=name, why=why, dtype=dtype, again=again, resume=resume,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
         rows, sites = int(acts.offsets[-1]), ", ".join(map(str, acts.sites))
     say(f"run:{acts.run.uuid[:8]} holds {rows} tokens of {len(texts)} texts at {sites}")
+
+
+def _plan(lab: workbench.Session, texts: Sequence[str], at: str, dtype: str) -> planning.Plan:
+    from workbench.capture import planned  # torch
+
+    spec = lab.backend.spec
+    widths = {site: spec.width(site) for site in spec.select(at)}
+    return planned(lab.store, widths, dtype, lab.backend.tokenize(texts))
 
 
 def fit(
