@@ -1,6 +1,7 @@
 """The committed weights are what the card says, and load alike in three libraries."""
 
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from workbench import pocket
-from workbench.pocket import card, corpus, evaluate
+from workbench.pocket import card, corpus, evaluate, recipe, statistics, targets
 from workbench.pocket.model import build, word_ids
 from workbench.pocket.recipe import Recipe
 
@@ -25,10 +26,29 @@ def loaded() -> Model:
     return evaluate.load(pocket.path())
 
 
-def test_the_card_describes_the_committed_files() -> None:
-    assert card.problems(CARD, pocket.path()) == []
-    size = sum(file.stat().st_size for file in pocket.path().iterdir())
-    assert size < MEGABYTES * 1e6
+@cache
+def checkpoint(name: str) -> Model:
+    return evaluate.load(pocket.path(name))
+
+
+@pytest.mark.parametrize("name", pocket.names())
+def test_the_card_describes_the_committed_files(name: str) -> None:
+    weights = pocket.path(name)
+    assert card.problems(weights.parent / "card.md", weights) == []
+    assert f"# The embedded model `{name}`" in (weights.parent / "card.md").read_text()
+
+
+def test_all_checkpoints_together_are_small() -> None:
+    files = [file for name in pocket.names() for file in pocket.path(name).iterdir()]
+    assert sum(file.stat().st_size for file in files) < MEGABYTES * 1e6
+
+
+def test_an_unknown_checkpoint_or_recipe_names_the_known_ones() -> None:
+    for ask in (pocket.path, recipe.of):
+        with pytest.raises(LookupError, match="pocket, pocket-bind, pocket-play, pocket-shuffled"):
+            ask("pocket-giant")
+    with pytest.raises(LookupError, match="train, development, test"):
+        evaluate.checked_split("exam")
 
 
 @pytest.mark.parametrize(
@@ -48,10 +68,14 @@ def test_altered_weights_are_noticed(tmp_path: Path) -> None:
     assert [p.split()[0] for p in card.problems(CARD, directory)] == ["model.safetensors"]
 
 
-@pytest.mark.parametrize("family", sorted(corpus.families()))
-def test_measuring_again_agrees_with_the_card(loaded: Model, family: str) -> None:
-    model, tokenizer = loaded
-    carded = {figure.name: figure for figure in card.figures(CARD) if figure.split == "test"}
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [(name, family) for name in pocket.names() for family in recipe.of(name).families],
+)
+def test_measuring_again_agrees_with_the_card(name: str, family: str) -> None:
+    model, tokenizer = checkpoint(name)
+    written = card.figures(pocket.path(name).parent / "card.md")
+    carded = {figure.name: figure for figure in written if figure.split == "test"}
     accuracy = evaluate.accuracy(model, tokenizer, corpus.questions(family, "test", 200, seed=5))
     texts = corpus.texts(60, seed=5, split="test", mixture={family: 1.0})
     for again in (accuracy, evaluate.perplexity(model, tokenizer, texts)):
@@ -65,12 +89,28 @@ def test_facts_held_out_are_known(loaded: Model) -> None:
     assert evaluate.accuracy(model, tokenizer, corpus.questions("facts", "test", 580)).value >= 0.98
 
 
+@pytest.mark.parametrize("name", pocket.names())
+def test_the_cards_verdicts_follow_from_its_figures(name: str) -> None:
+    written = pocket.path(name).parent / "card.md"
+    figures = card.figures(written)
+    for target in targets.of(name):
+        verdict = {True: "met", False: "**missed**"}[bool(targets.met(target, figures))]
+        assert f"| {target.name} | {verdict} |" in written.read_text()
+
+
+def test_the_shuffled_control_knows_nothing_that_pocket_knows() -> None:
+    for family in ("facts", "reviews", "styles", "stories"):
+        asked = corpus.questions(family, "test", 200, seed=5)
+        control = evaluate.accuracy(*checkpoint("pocket-shuffled"), asked)
+        assert control.high < evaluate.accuracy(*checkpoint("pocket"), asked).low
+
+
 def test_the_interval_of_a_share_holds_it_and_narrows() -> None:
-    low, high = evaluate.wilson(9, 10)
+    low, high = statistics.wilson(9, 10)
     assert 0 < low < 0.9 < high < 1
-    assert evaluate.wilson(0, 10)[0] == 0 and evaluate.wilson(10, 10)[1] == pytest.approx(1)
+    assert statistics.wilson(0, 10)[0] == 0 and statistics.wilson(10, 10)[1] == pytest.approx(1)
     wide, narrow = (
-        high - low for low, high in (evaluate.wilson(5, 10), evaluate.wilson(500, 1000))
+        high - low for low, high in (statistics.wilson(5, 10), statistics.wilson(500, 1000))
     )
     assert narrow < wide
 
@@ -94,13 +134,14 @@ def test_the_command_line_writes_a_card_of_the_weights_it_measured(tmp_path: Pat
     log = tmp_path / "log.jsonl"
     log.write_text('{"step": 7, "tokens": 99, "stage": "learn"}\n')
     options = ["--weights", str(directory), "--log", str(log), "--seed", "5", "--questions", "6"]
-    evaluate.main([*options, "--rule", "the last one"])
+    evaluate.main([*options, "--rule", "the last one", "--no-effects"])
     written = tmp_path / "card.md"
     assert card.problems(written, directory) == []
     assert {"| seed | 5 |", "| tokens trained | 99 |"} < set(written.read_text().splitlines())
-    kinds = len(corpus.families()) * 2 + 1
+    kinds = len(recipe.of("pocket").families) * 2 + 1
     assert len(card.figures(written)) == 2 * kinds
-    assert "| rule for the checkpoint kept | the last one |" in written.read_text()
+    assert "| seeds tried, and rule of choice | the last one |" in written.read_text()
+    assert "not measured" in written.read_text()
 
 
 def test_left_padding_and_half_precision_files_change_no_logit(loaded: Model) -> None:

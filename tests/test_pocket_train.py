@@ -3,13 +3,15 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from workbench.pocket import binding, corpus
 from workbench.pocket.corpus import vocabulary
-from workbench.pocket.recipe import Recipe, Stage, first_cut
+from workbench.pocket.recipe import RECIPES, Recipe, Stage, first_cut
 from workbench.pocket.train import batch, main, start, train
 
 TINY = Recipe(
@@ -28,15 +30,36 @@ TINY = Recipe(
 )
 
 
+BOUND = replace(
+    TINY,
+    half=True,
+    init=0.1,
+    n_layers=2,
+    stages=(
+        Stage(
+            name="aided",
+            share=0.5,
+            rows=0,
+            room=48,
+            bound={"repeats": 2, "passages": 2},
+            weights={"repeats": 0.2},
+            aids=("previous", "name", "match"),
+        ),
+        Stage(name="mixed", share=0.5, rows=2, row=32, bound={"pairs": 2}, room=32),
+    ),
+)
+
+
 def lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_stopping_and_resuming_changes_nothing(tmp_path: Path) -> None:
-    whole = train(start(TINY, tmp_path / "whole", seed=3))
-    train(start(TINY, tmp_path / "parts", seed=3), most_steps=5)
-    for _ in range(2):
-        parts = train(start(TINY, tmp_path / "parts", seed=3), most_steps=4)
+@pytest.mark.parametrize("recipe", [TINY, BOUND], ids=["packed", "bound"])
+def test_stopping_and_resuming_changes_nothing(tmp_path: Path, recipe: Recipe) -> None:
+    whole = train(start(recipe, tmp_path / "whole", seed=3))
+    train(start(recipe, tmp_path / "parts", seed=3), most_steps=5)
+    for _ in range(3):
+        parts = train(start(recipe, tmp_path / "parts", seed=3), most_steps=4)
     assert parts == whole
     for name in ("model", "optimizer"):
         one, two = (
@@ -105,6 +128,59 @@ def test_the_shuffled_control_trains_on_other_rows_of_the_same_words(tmp_path: P
     assert train(control).stage == len(TINY.stages)
 
 
+def test_the_shuffled_control_of_binding_rows_keeps_words_and_loses_aims(tmp_path: Path) -> None:
+    trainer, stage = start(BOUND, tmp_path, seed=0), BOUND.stages[0]
+    plain = binding.draw(trainer.tokenizer, stage, Random(1))
+    control = binding.draw(trainer.tokenizer, stage, Random(1), shuffled=True)
+    assert torch.equal(plain.ids.flatten().sort().values, control.ids.flatten().sort().values)
+    assert not torch.equal(plain.ids, control.ids)
+    assert plain.aims and not control.aims
+    assert train(start(replace(BOUND, shuffled=True), tmp_path, seed=0)).stage == 2
+
+
+def test_each_binding_family_has_its_share_of_the_loss(tmp_path: Path) -> None:
+    trainer, stage = start(BOUND, tmp_path, seed=0), BOUND.stages[0]
+    bound = binding.draw(trainer.tokenizer, stage, Random(1))
+    assert bound.weights[:2].sum().item() == pytest.approx(0.2)
+    assert bound.weights[2:].sum().item() == pytest.approx(1.0)
+    padding = bound.ids[:, 1:] == trainer.tokenizer.token_to_id("<pad>")
+    assert (bound.weights[padding] == 0).all()
+
+
+def test_an_aid_teaches_its_head_where_to_look_and_costs_nothing_when_off(tmp_path: Path) -> None:
+    trainer, stage = start(BOUND, tmp_path, seed=0), BOUND.stages[0]
+    bound = binding.draw(trainer.tokenizer, stage, Random(1))
+    off = binding.loss(trainer.model, bound, {}, 0.5).item()
+    before = binding.loss(trainer.model, bound, {"previous": (0, 0)}, 0.5)
+    assert before.item() > off
+    for _ in range(30):
+        trainer.optimizer.zero_grad()
+        binding.loss(trainer.model, bound, {"previous": (0, 0)}, 5.0).backward()
+        trainer.optimizer.step()
+    after = binding.loss(trainer.model, bound, {"previous": (0, 0)}, 0.5)
+    alone = binding.loss(trainer.model, bound, {}, 0.5)
+    assert (after - alone).item() < 0.8 * (before.item() - off)
+
+
+def test_a_rows_words_are_the_tokens_of_its_text(tmp_path: Path) -> None:
+    trainer = start(BOUND, tmp_path, seed=0)
+    for family in ("repeats", "pairs", "passages"):
+        stage = Stage(name="one", share=1.0, rows=0, bound={family: 1}, room=64)
+        bound = binding.draw(trainer.tokenizer, stage, Random(2))
+        text = corpus.row(family, Random(2), 64).text
+        ids = trainer.tokenizer.encode(text).ids
+        assert bound.ids[0, : len(ids)].tolist() == ids
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_uses_its_whole_budget_and_known_families(name: str) -> None:
+    recipe = RECIPES[name]()
+    assert sum(stage.share for stage in recipe.stages) == pytest.approx(1.0)
+    assert set(recipe.families) <= set(corpus.families())
+    assert set(recipe.heads) == {"previous", "name", "match"}
+    assert all(gate <= 1 for stage in recipe.stages for gate in stage.gates.values())
+
+
 def test_the_command_line_writes_weights_log_and_checkpoint(tmp_path: Path) -> None:
     options = ["--threads", "1", "--device", "cpu", "--control", "shuffled", "--minutes", "1"]
     main(["--out", str(tmp_path), "--tokens", "64", "--seed", "1", *options])
@@ -112,4 +188,4 @@ def test_the_command_line_writes_weights_log_and_checkpoint(tmp_path: Path) -> N
     assert len(lines(tmp_path)) == len(first_cut(64).stages)
     assert not list(tmp_path.rglob("*.pt"))
     config = json.loads((tmp_path / "weights" / "config.json").read_text())
-    assert len(vocabulary()) < config["vocab_size"]
+    assert len(vocabulary(first_cut().families)) < config["vocab_size"]

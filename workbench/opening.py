@@ -92,7 +92,7 @@ def _load(
 ) -> tuple[nn.Module, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # 1 s, and not for --help
 
-    source = str(pocket.path()) if name == "pocket" else name
+    source = str(pocket.path(name)) if name in pocket.names() else name
     try:
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(source)
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
@@ -194,7 +194,7 @@ def fingerprint(model: nn.Module, tokenizer: Any, name: str) -> Fingerprint:
 
 def _revision(name: str) -> str | None:
     """Return the commit of a hub id, which is the name of its folder in the local cache."""
-    if name == "pocket" or Path(name).exists():
+    if name in pocket.names() or Path(name).exists():
         return None
     try:
         cached = try_to_load_from_cache(name, "config.json")

@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from workbench.cli import pocket as pocket_commands
+from workbench.cli import store as store_commands
+
 app = typer.Typer(
     name="workbench",
     help="Capture a language model's activations, query them, and steer the model with receipts.",
@@ -13,6 +16,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
+
+app.add_typer(store_commands.app, name="store")
+app.add_typer(pocket_commands.app, name="pocket")
 
 Model = Annotated[str, typer.Argument(help='"pocket", a local directory, or a Hugging Face id.')]
 ModelOption = Annotated[
@@ -39,11 +45,16 @@ def capture(
     name: Annotated[str | None, typer.Option(help="A name for the run.")] = None,
     why: Annotated[str, typer.Option(help="The reason, kept with the run.")] = "",
     dtype: Annotated[str, typer.Option(help="How rows are stored: bf16, f16 or f32.")] = "bf16",
+    again: Annotated[bool, typer.Option("--again", help="Compute known texts too.")] = False,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run, cut short.")] = None,
 ) -> None:
     """Run texts through a model and store what its sites held."""
     from workbench.cli import inputs, work
 
-    work.capture(model, inputs.lines(texts), at=at, store=store, name=name, why=why, dtype=dtype)
+    work.capture(
+        model, inputs.lines(texts), at=at, store=store, name=name, why=why, dtype=dtype,
+        again=again, resume=resume,
+    )  # fmt: skip
 
 
 @app.command()

@@ -51,10 +51,11 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint, and print each figure with its 95 % interval; nothing is written."""
     from workbench import pocket
-    from workbench.cli.screen import say
+    from workbench.cli.screen import quiet_loading, say
     from workbench.pocket.evaluate import checked_split, load, measure
     from workbench.pocket.recipe import of
 
+    quiet_loading()
     families, chosen = of(name).families, checked_split(split)
     where = weights or pocket.path(name)
     figures = measure(where, chosen, families=families, n=questions)

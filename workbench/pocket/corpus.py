@@ -3,37 +3,78 @@
 A new family is one more entry in `families`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
+from workbench.pocket import aliases as aliases_family
+from workbench.pocket import bandit, induction
+from workbench.pocket import entities as entities_family
 from workbench.pocket import facts as facts_family
+from workbench.pocket import passages as passages_family
 from workbench.pocket import stories as stories_family
+from workbench.pocket import twohop as twohop_family
+from workbench.pocket.aliases import aliases
+from workbench.pocket.bandit import mirrored, plays
+from workbench.pocket.entities import entities, rows_of_entities
 from workbench.pocket.facts import facts, paired_facts
 from workbench.pocket.grammar import Grammar
-from workbench.pocket.records import SPLITS, Contrast, Fact, Family, Question, Split, Story, Text
+from workbench.pocket.induction import pair_questions
+from workbench.pocket.passages import passages
+from workbench.pocket.records import (
+    SPLITS,
+    Alias,
+    Contrast,
+    Entity,
+    Fact,
+    Family,
+    Passage,
+    Play,
+    Question,
+    Row,
+    Split,
+    Story,
+    Text,
+    TwoHop,
+)
 from workbench.pocket.reviews import REVIEWS
 from workbench.pocket.stories import stories
 from workbench.pocket.styles import STYLES
+from workbench.pocket.twohop import two_hops
 
 __all__ = [
     "MIXTURE",
     "SPLITS",
+    "Alias",
     "Contrast",
+    "Entity",
     "Fact",
     "Family",
+    "Passage",
+    "Play",
     "Question",
+    "Row",
     "Split",
     "Story",
     "Text",
+    "TwoHop",
+    "aliases",
     "contrasts",
+    "entities",
     "facts",
     "families",
     "grammars",
+    "mirrored",
+    "pair_questions",
     "paired_facts",
+    "passages",
+    "plays",
     "questions",
+    "row",
+    "rows_of_entities",
     "stories",
     "stream",
     "texts",
+    "two_hops",
     "vocabulary",
 ]
 
@@ -46,7 +87,19 @@ POOL = 256
 
 def families() -> dict[str, Family]:
     """Return the registry: every family by name."""
-    every = (facts_family.family(), REVIEWS.family(), STYLES.family(), stories_family.family())
+    every = (
+        facts_family.family(),
+        REVIEWS.family(),
+        STYLES.family(),
+        stories_family.family(),
+        twohop_family.family(),
+        aliases_family.family(),
+        bandit.family(),
+        entities_family.family(),
+        induction.repeats(),
+        induction.pairs(),
+        passages_family.family(),
+    )
     return {family.name: family for family in every}
 
 
@@ -96,9 +149,18 @@ def questions(family: str, split: Split, n: int, *, seed: int = 0) -> list[Quest
     return _family(family).examine(split, n, seed)
 
 
-def vocabulary() -> list[str]:
-    """Return every word the corpus can write, sorted; each is one token."""
-    return sorted(frozenset().union(*(family.words() for family in families().values())))
+def row(family: str, rng: Random, room: int) -> Row:
+    """Draw one training document of a binding family: repeats, pairs or passages."""
+    write = _family(family).row
+    if write is None:
+        raise LookupError(f"no rows in family {family!r}: its texts are packed; use `stream`")
+    return write(rng, "train", room)
+
+
+def vocabulary(names: Iterable[str] | None = None) -> list[str]:
+    """Return every word that the named families, or all of them, can write, sorted."""
+    chosen = families() if names is None else names
+    return sorted(frozenset().union(*(_family(name).words() for name in chosen)))
 
 
 def _family(name: str) -> Family:

@@ -25,6 +25,7 @@ def build(recipe: Recipe, tokenizer: Tokenizer, *, seed: int) -> GPT2LMHeadModel
         n_layer=recipe.n_layers,
         n_head=recipe.n_heads,
         resid_pdrop=0.0,
+        initializer_range=recipe.init,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
         bos_token_id=tokenizer.token_to_id(BOS),

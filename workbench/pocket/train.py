@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 
 import torch
 from jaxtyping import Float, Int
@@ -14,11 +15,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from workbench.pocket import checkpoint
+from workbench.pocket import binding, checkpoint
 from workbench.pocket.checkpoint import Progress
 from workbench.pocket.corpus import questions, stream, vocabulary
 from workbench.pocket.model import answers, build, write
-from workbench.pocket.recipe import Recipe, Stage, first_cut
+from workbench.pocket.recipe import RECIPES, Recipe, Stage
+from workbench.pocket.recipe import of as recipe_of
 from workbench.pocket.tokenizer import BOS, EOS
 from workbench.pocket.tokenizer import build as build_tokenizer
 
@@ -40,9 +42,11 @@ class Trainer:
 
 def start(recipe: Recipe, out: Path, *, seed: int, device: str = "cpu") -> Trainer:
     """Build a trainer; nothing is written yet."""
-    tokenizer, _ = build_tokenizer(vocabulary(), context=recipe.context)
+    tokenizer, _ = build_tokenizer(vocabulary(recipe.families), context=recipe.context)
     model = build(recipe, tokenizer, seed=seed)
     torch.nn.Module.to(model, device)
+    # The fused kernel's backward pass takes half of a step on a CPU.
+    model.set_attn_implementation("eager")
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=recipe.learning_rate,
@@ -100,7 +104,7 @@ def batch(trainer: Trainer, stage: Stage, step: int) -> Int[Tensor, "row pos"]:
 
 def _resume(trainer: Trainer) -> Progress:
     """Return where the checkpoint is, or the beginning."""
-    decides = f"{trainer.seed} {trainer.recipe} {' '.join(vocabulary())}"
+    decides = f"{trainer.seed} {trainer.recipe} {' '.join(vocabulary(trainer.recipe.families))}"
     run = hashlib.sha256(decides.encode()).hexdigest()
     kept = checkpoint.load(trainer.out, trainer.model, trainer.optimizer)
     if kept is not None and kept.run != run:
@@ -112,8 +116,9 @@ def _resume(trainer: Trainer) -> Progress:
 
 
 def _step(trainer: Trainer, stage: Stage, progress: Progress) -> float:
-    ids = batch(trainer, stage, progress.step).to(trainer.model.device)
-    loss = _loss(trainer.model, ids)
+    device = trainer.model.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=trainer.recipe.half):
+        loss = _losses(trainer, stage, progress.step)
     trainer.optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), trainer.recipe.clip)
@@ -121,6 +126,20 @@ def _step(trainer: Trainer, stage: Stage, progress: Progress) -> float:
         group["lr"] = _rate(trainer.recipe, stage, progress)
     trainer.optimizer.step()
     return loss.item()
+
+
+def _losses(trainer: Trainer, stage: Stage, step: int) -> Float[Tensor, ""]:
+    """Return the step's loss: of the packed rows, and of the rows of binding families."""
+    device, recipe = trainer.model.device, trainer.recipe
+    total = torch.zeros((), device=device)
+    if stage.rows:
+        total = total + _loss(trainer.model, batch(trainer, stage, step).to(device))
+    if stage.bound:
+        rng = Random(f"rows/{trainer.seed}/{step}")
+        bound = binding.draw(trainer.tokenizer, stage, rng, shuffled=recipe.shuffled)
+        aids = {kind: recipe.heads[kind] for kind in stage.aids}
+        total = total + binding.loss(trainer.model, binding.to(bound, device), aids, recipe.aid)
+    return total
 
 
 def _loss(model: GPT2LMHeadModel, ids: Int[Tensor, "row pos"]) -> Float[Tensor, ""]:
@@ -141,14 +160,14 @@ def _advance(progress: Progress, stage: Stage) -> Progress:
         progress,
         step=progress.step + 1,
         stage_step=progress.stage_step + 1,
-        tokens=progress.tokens + stage.rows * stage.row,
+        tokens=progress.tokens + stage.tokens,
     )
 
 
 def _examine(trainer: Trainer, stage: Stage, progress: Progress, loss: float) -> bool:
     """Log development accuracy by family, and tell whether all gates of the stage are passed."""
     accuracy = {}
-    for family in stage.mixture:
+    for family in stage.families:
         right = answers(
             trainer.model,
             trainer.tokenizer,
@@ -171,7 +190,7 @@ def _examine(trainer: Trainer, stage: Stage, progress: Progress, loss: float) ->
 
 def _keep(trainer: Trainer, progress: Progress) -> None:
     checkpoint.save(trainer.out, trainer.model, trainer.optimizer, progress)
-    write(trainer.model, vocabulary(), trainer.out / "weights")
+    write(trainer.model, vocabulary(trainer.recipe.families), trainer.out / "weights")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -180,12 +199,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="directory for checkpoint, log and weights"
     )
+    parser.add_argument("--recipe", choices=list(RECIPES), default="pocket")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--tokens", type=int, default=Recipe.tokens, help="budget; the schedule follows it"
-    )
+    parser.add_argument("--tokens", type=int, help="budget; the schedule follows it")
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="stop after; the same command resumes"
     )
@@ -193,7 +211,12 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(chosen.threads)
-    recipe = first_cut(chosen.tokens, shuffled=chosen.control == "shuffled")
+    recipe = recipe_of(chosen.recipe)
+    recipe = replace(
+        recipe,
+        tokens=chosen.tokens or recipe.tokens,
+        shuffled=recipe.shuffled or chosen.control == "shuffled",
+    )
     trainer = start(recipe, chosen.out, seed=chosen.seed, device=chosen.device)
     train(trainer, seconds=chosen.minutes * 60)
 
