@@ -26,7 +26,7 @@ from tests.tiny import tokenizer
 from workbench import Session, engine
 from workbench.capture import TOKENS_PER_BATCH
 
-BATCH, LENGTH, NEW, TEXTS = 8, 128, 64, 64
+BATCH, LENGTH, NEW, TEXTS = 8, 128, 64, 16
 Work = Callable[[], Any]
 
 
@@ -92,7 +92,9 @@ def captures(bare: Any, lab: Session) -> dict[str, Work]:
     return {
         "bare Hugging Face": plain,
         "bare Hugging Face again (noise)": plain,
-        "lab.capture resid_post.*, bf16, on disk": lambda: lab.capture(prompts, "resid_post.*", again=True),
+        "lab.capture resid_post.* to disk, bf16": lambda: lab.capture(
+            prompts, "resid_post.*", again=True
+        ),
     }
 
 

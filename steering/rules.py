@@ -27,10 +27,7 @@ def add_relative(
     x: Float[Tensor, "*rows d"], v: Float[Tensor, " d"], strength: float
 ) -> Float[Tensor, "*rows d"]:
     """Add `strength · ‖x‖ · v̂`; the strength is in multiples of each token's own norm."""
-    wide, unit = _wide(x, v)
-    return torch.addcmul(wide, vector_norm(wide, dim=-1, keepdim=True), unit, value=strength).to(
-        x.dtype
-    )
+    return _pushed(x, unit(v), strength)
 
 
 def icv(
@@ -42,7 +39,27 @@ def icv(
     the strength is λ, dimensionless. The factor doubles the push where x points away from v; it is
     in the code and not in the paper. A zero x stays zero.
     """
-    wide, unit = _wide(x, v)
+    return _turned(x, unit(v), strength)
+
+
+def unit(v: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+    """Return v with norm 1; a zero v stays zero."""
+    return v / vector_norm(v).clamp(min=SMALLEST)
+
+
+def _pushed(
+    x: Float[Tensor, "*rows d"], unit: Float[Tensor, " d"], strength: float
+) -> Float[Tensor, "*rows d"]:
+    wide = _wide(x)
+    norm = vector_norm(wide, dim=-1, keepdim=True)
+    return torch.addcmul(wide, norm, unit.to(wide.dtype), value=strength).to(x.dtype)
+
+
+def _turned(
+    x: Float[Tensor, "*rows d"], unit: Float[Tensor, " d"], strength: float
+) -> Float[Tensor, "*rows d"]:
+    wide = _wide(x)
+    unit = unit.to(wide.dtype)
     norm = vector_norm(wide, dim=-1, keepdim=True)
     # The formula times ‖x‖, which saves dividing every token by its norm and back.
     push = norm - (wide @ unit).clamp(max=0).unsqueeze(-1)
@@ -56,15 +73,16 @@ def by_name() -> dict[str, Rule]:
     return {"add": add, "add_relative": add_relative, "icv": icv}
 
 
+def on_units() -> dict[str, Rule]:
+    """Return the rules that only use a direction's sense, for directions of norm 1 already."""
+    return {"add_relative": _pushed, "icv": _turned}
+
+
 def unit_of(rule: str) -> str:
     """Return the unit in which a rule's strength is given."""
     return {"add": "raw", "add_relative": "multiples of the norm", "icv": "λ"}[rule]
 
 
-def _wide(
-    x: Float[Tensor, "*rows d"], v: Float[Tensor, " d"]
-) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, " d"]]:
-    """Return x in float32 or better, and v in the same with norm 1."""
-    wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    v = v.to(wide.dtype)
-    return wide, v / vector_norm(v).clamp(min=SMALLEST)
+def _wide(x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+    """Return x in float32 or better."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()

@@ -77,16 +77,18 @@ class SteeringVector:
         """Return the edited activations; `x` itself at strength 0, so that nothing changes."""
         if self.strength == 0:
             return x
-        rule, lengths = self._ready
-        return rule(x, self.directions[site].to(x.device), self.strength * lengths[site])
+        rule, directions = self._ready
+        direction, length = directions[site]
+        return rule(x, direction.to(x.device), self.strength * length)
 
     @cached_property
-    def _ready(self) -> tuple[rules.Rule, Mapping[Site, float]]:
-        """What every step needs: the rule, and by how much a direction's norm multiplies."""
-        # All rules are made linear in the direction, so that sums of vectors are sums of pushes.
-        given = self.rule == "add"
-        lengths = {site: 1.0 if given else float(v.norm()) for site, v in self.directions.items()}
-        return rules.by_name()[self.rule], lengths
+    def _ready(self) -> tuple[rules.Rule, Mapping[Site, tuple[Tensor, float]]]:
+        """What every step needs: the rule, and each direction with the factor of its strength."""
+        if self.rule not in rules.on_units():
+            return rules.by_name()[self.rule], {s: (v, 1.0) for s, v in self.directions.items()}
+        # Linear in the direction for every rule, so that sums of vectors are sums of pushes.
+        units = {s: (rules.unit(v), float(v.norm())) for s, v in self.directions.items()}
+        return rules.on_units()[self.rule], units
 
     def check(self, spec: ModelSpec) -> None:
         """Check, before any compute, that it fits a model.

@@ -196,13 +196,18 @@ def _step(
     cache = kwargs.get("past_key_values")
     past = 0 if cache is None else int(cache.get_seq_length())
     seen = kwargs.get("attention_mask")
-    # transformers drops a mask of ones altogether.
     if seen is None or seen.ndim != 2:
-        seen = torch.ones(batch, past + width, dtype=torch.bool, device=fed.device)
-    seen = seen[:, : past + width].bool()
-    # With one new token per row there is nothing to accumulate over.
-    positions = seen.sum(1, keepdim=True) - 1 if width == 1 else seen.cumsum(1)[:, past:] - 1
-    mask = seen[:, past:]
+        # transformers drops a mask of ones altogether.
+        here = torch.arange(past, past + width, device=fed.device)
+        positions = here.expand(batch, width)
+        mask = torch.ones(batch, width, dtype=torch.bool, device=fed.device)
+        total = torch.full((batch,), past + width, device=fed.device)
+    else:
+        seen = seen[:, : past + width].bool()
+        total = seen.sum(1)
+        # With one new token per row there is nothing to accumulate over.
+        positions = total[:, None] - 1 if width == 1 else seen.cumsum(1)[:, past:] - 1
+        positions, mask = positions.clamp(min=0), seen[:, past:]
     if expected is not None:
         n_prompt = expected.n_prompt
         if len(n_prompt) != batch:
@@ -212,6 +217,6 @@ def _step(
             ended = (fed[..., None] == expected.stop).any(-1)
             mask = mask & ~(ended & (positions >= n_prompt[:, None]))
     else:
-        n_prompt = before.n_prompt if past and before is not None else seen.sum(1)
+        n_prompt = before.n_prompt if past and before is not None else total
     full = bool(mask.all())
-    return Step(positions=positions.clamp(min=0), mask=mask, n_prompt=n_prompt, full=full)
+    return Step(positions=positions, mask=mask, n_prompt=n_prompt, full=full)
