@@ -198,25 +198,21 @@ def _step(
     seen = kwargs.get("attention_mask")
     if seen is None or seen.ndim != 2:
         # transformers drops a mask of ones altogether.
-        here = torch.arange(past, past + width, device=fed.device)
-        positions = here.expand(batch, width)
-        mask = torch.ones(batch, width, dtype=torch.bool, device=fed.device)
-        total = torch.full((batch,), past + width, device=fed.device)
+        positions = torch.arange(past, past + width, device=fed.device).expand(batch, width)
+        mask, full = torch.ones(batch, width, dtype=torch.bool, device=fed.device), True
     else:
-        seen = seen[:, : past + width].bool()
-        total = seen.sum(1)
-        # With one new token per row there is nothing to accumulate over.
-        positions = total[:, None] - 1 if width == 1 else seen.cumsum(1)[:, past:] - 1
-        positions, mask = positions.clamp(min=0), seen[:, past:]
-    if expected is not None:
-        n_prompt = expected.n_prompt
-        if len(n_prompt) != batch:
-            n_prompt = n_prompt.repeat_interleave(batch // len(n_prompt))
-        if past and fed.ndim == 2:
-            # Two or three numbers: comparing beats torch.isin by far.
-            ended = (fed[..., None] == expected.stop).any(-1)
-            mask = mask & ~(ended & (positions >= n_prompt[:, None]))
-    else:
-        n_prompt = before.n_prompt if past and before is not None else total
-    full = bool(mask.all())
+        counted = seen[:, : past + width].cumsum(1)
+        positions = (counted[:, past:] - 1).clamp(min=0)
+        mask = seen[:, past : past + width].bool()
+        full = bool(mask.all())
+    if expected is None:
+        n_prompt = before.n_prompt if past and before is not None else positions[:, -1] + 1
+        return Step(positions=positions, mask=mask, n_prompt=n_prompt, full=full)
+    n_prompt = expected.n_prompt
+    if len(n_prompt) != batch:
+        n_prompt = n_prompt.repeat_interleave(batch // len(n_prompt))
+    # Two or three numbers: comparing beats torch.isin by far. Nothing ends while a prompt is fed.
+    if past and fed.ndim == 2 and bool((ended := (fed[..., None] == expected.stop).any(-1)).any()):
+        mask = mask & ~(ended & (positions >= n_prompt[:, None]))
+        full = bool(mask.all())
     return Step(positions=positions, mask=mask, n_prompt=n_prompt, full=full)
